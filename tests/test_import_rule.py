@@ -1,4 +1,4 @@
-"""app -> analysis -> saes -> concept_forget: nothing imports to its left, and heavy libraries stay where they belong."""
+"""app -> analysis -> saes -> concept_forget: nothing imports to its left, heavy libraries stay where they belong."""
 
 import ast
 import subprocess

@@ -1,0 +1,116 @@
+"""Figures show the numbers they are given, and a page of them opens without the network."""
+
+import math
+import re
+
+import pytest
+
+from analysis import figures
+
+
+def m(value, half=0.05):
+    return {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half), "n": 40}
+
+
+@pytest.fixture
+def results():
+    after = {"UAd": 0.95, "UAg": 0.97, "IRA": 0.96, "CRA": 0.99, "COA": 0.9}
+    before = {"UAd": 0.02, "UAg": 0.01, "IRA": 0.98, "CRA": 0.99, "COA": 0.98}
+    metrics = {name: {"before": m(before[name]), "after": m(after[name])} for name in after}
+    control = {name: {"before": m(before[name]), "after": m(0.5)} for name in after}
+    probes = [
+        {
+            "site": f"vision.{i}.resid",
+            "before": m(0.9),
+            "after_frozen": m(0.5),
+            "after_retrained": m(0.6),
+            "chance": 0.5,
+        }
+        for i in range(3)
+    ]
+    return {
+        "metrics": metrics,
+        "controls": {"prompt": control, "random_features": {"metrics": control}},
+        "probes": probes,
+    }
+
+
+def trace(figure, name):
+    return next(part for part in figure.data if part.name == name)
+
+
+def test_dumbbell_shows_both_ends_and_their_intervals(results):
+    figure = figures.metric_dumbbell(results)
+    assert list(trace(figure, "after").x) == [0.95, 0.97, 0.96, 0.99, 0.9]
+    assert list(trace(figure, "before").x) == [0.02, 0.01, 0.98, 0.99, 0.98]
+    bars = trace(figure, "after").error_x
+    assert bars.arrayminus[0] == pytest.approx(0.05)
+    assert bars.array[3] == pytest.approx(0.01)  # cut at 1
+
+
+def test_dumbbell_reads_controls_with_and_without_a_metrics_level(results):
+    figure = figures.metric_dumbbell(results)
+    for label, *_ in figures.CONTROLS.values():
+        assert list(trace(figure, label).x) == [0.5] * 5
+
+
+def test_what_was_not_measured_is_left_out_instead_of_drawn_at_zero(results):
+    results["metrics"]["IRA"]["after"] = {"value": None, "low": None, "high": None, "n": 0}
+    assert math.isnan(trace(figures.metric_dumbbell(results), "after").x[2])
+
+
+def test_probe_curves_show_every_site_and_chance(results):
+    figure = figures.probe_curves(results)
+    assert list(trace(figure, "after, probe retrained").x) == ["vision.0.resid", "vision.1.resid", "vision.2.resid"]
+    assert list(trace(figure, "after, probe retrained").y) == [0.6] * 3
+    assert list(trace(figure, "chance").y) == [0.5] * 3
+
+
+def test_feature_bars_keep_the_ranking_and_stop_at_top():
+    features = [{"index": i, "forget_mean": 9 - i, "near_mean": 1, "retain_mean": 0} for i in (7, 3, 5)]
+    figure = figures.feature_bars(features, top=2)
+    assert list(figure.data[0].x) == ["#7", "#3"]
+    assert list(figure.data[0].y) == [2, 6]
+
+
+def test_heat_map_has_a_cell_per_method_and_family():
+    table = {"sauce": {"colour": {"HM": m(0.4)}, "all": {"HM": m(0.5)}}, "clamp": {"colour": {"HM": m(0.6)}}}
+    figure = figures.method_heat_map(table)
+    assert figure.data[0].text[0] == ["0.40", "0.50"]
+    assert figure.data[0].text[1] == ["0.60", ""]
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ([(0.1, 0.9), (0.5, 0.5), (0.4, 0.4), (0.9, 0.1)], [(0.1, 0.9), (0.5, 0.5), (0.9, 0.1)]),
+        ([(0.5, 0.5), (0.5, 0.7), (float("nan"), 1.0)], [(0.5, 0.7)]),
+        ([], []),
+    ],
+)
+def test_pareto_front_holds_the_points_nothing_beats(points, front):
+    assert figures.pareto_front(points) == front
+
+
+def test_pareto_marks_the_chosen_point():
+    figure = figures.pareto(
+        [{"label": "a", "keep": 0.2, "forget": 0.9}, {"label": "b", "keep": 0.9, "forget": 0.9, "chosen": True}]
+    )
+    assert list(trace(figure, "chosen on validation").x) == [0.9]
+
+
+def test_written_figures_load_nothing_from_the_network(results, tmp_path):
+    paths = figures.write_figures(
+        tmp_path, {"metrics": figures.metric_dumbbell(results), "probes": figures.probe_curves(results)}
+    )
+    assert [path.name for path in paths] == ["metrics.html", "probes.html"]
+    assert (tmp_path / "plotly.min.js").stat().st_size > 500_000
+    for path in paths:
+        page = path.read_text()
+        assert re.findall(r'(?:src|href)="([^"]+)"', page) == ["plotly.min.js"]
+        assert "prefers-color-scheme: dark" in page
+
+
+def test_colours_are_okabe_ito():
+    palette = {figures.BLUE, figures.ORANGE, figures.GREEN, figures.VERMILION, figures.PURPLE, figures.SKY}
+    assert palette == {"#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"}
