@@ -1,0 +1,44 @@
+"""Edits: frozen, reversible changes of what a model computes."""
+
+from concept_forget.edits.base import Edit, Gate, HookStat, NotBakeable, SiteEdit, applied
+from concept_forget.edits.clamp import Action, FeatureClamp
+from concept_forget.edits.erase import LeaceErase, SubspaceErase
+from concept_forget.edits.gate import GateFit, ImageGate, fit_gate
+from concept_forget.edits.parts import Parts
+from concept_forget.edits.prompt import NoEdit, PromptEdit
+from concept_forget.edits.sauce import RowsDictionary, SauceEdit
+from concept_forget.edits.shift import Shift
+
+EDITS: dict[str, type[Edit]] = {
+    FeatureClamp.kind: FeatureClamp,
+    SauceEdit.kind: SauceEdit,
+    SubspaceErase.kind: SubspaceErase,
+    LeaceErase.kind: LeaceErase,
+    Shift.kind: Shift,
+    PromptEdit.kind: PromptEdit,
+    NoEdit.kind: NoEdit,
+}
+"""Every kind of edit by the name a recipe knows it by. A new kind is a file like its siblings and a line here."""
+
+__all__ = [
+    "EDITS",
+    "Action",
+    "Edit",
+    "FeatureClamp",
+    "Gate",
+    "GateFit",
+    "HookStat",
+    "ImageGate",
+    "LeaceErase",
+    "NoEdit",
+    "NotBakeable",
+    "Parts",
+    "PromptEdit",
+    "RowsDictionary",
+    "SauceEdit",
+    "Shift",
+    "SiteEdit",
+    "SubspaceErase",
+    "applied",
+    "fit_gate",
+]

@@ -1,0 +1,52 @@
+"""Shift: add one vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from concept_forget.edits.base import Gate, SiteEdit
+from concept_forget.edits.parts import Parts, moved, working_dtype
+from concept_forget.sites import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Shift(SiteEdit):
+    """Translation: x' = x + strength * vector.
+
+    With vector = mean(near) - mean(forget), gated: pictures of the concept move to where its neighbours are. Without a
+    gate it moves everything, so give it one.
+    """
+
+    site: Site
+    vector: Float[Tensor, " d"]
+    gate: Gate | None = None
+    strength: float = 1.0
+
+    kind: ClassVar[str] = "shift"
+
+    def transform(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """The shifted activation at every position."""
+        edit = self.to(x.device, working_dtype(x))
+        return x + (self.strength * edit.vector).to(x.dtype)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Shift:
+        """The same edit with its tensors on this device; itself where they already are."""
+        vector, gate = self.vector.to(device, dtype), moved(self.gate, device)
+        if vector is self.vector and gate is self.gate:
+            return self
+        return replace(self, vector=vector, gate=gate)
+
+    def to_parts(self) -> Parts:
+        """Settings and tensors, for a recipe."""
+        return Parts({"strength": self.strength}, {"vector": self.vector}, self.site, self.gate)
+
+    @classmethod
+    def from_parts(cls, parts: Parts) -> Shift:
+        """The edit that `to_parts` wrote."""
+        assert parts.site is not None
+        return cls(parts.site, parts.tensors["vector"], parts.gate, parts.settings["strength"])

@@ -1,0 +1,36 @@
+"""Methods: one way to remove a concept per file."""
+
+from concept_forget.methods.base import Method
+from concept_forget.methods.clamp import Clamp
+from concept_forget.methods.diff_means import DiffMeans
+from concept_forget.methods.gated_clamp import GatedClamp
+from concept_forget.methods.leace import Leace
+from concept_forget.methods.none import Nothing
+from concept_forget.methods.prompt import Prompt
+from concept_forget.methods.random_features import RandomFeatures
+from concept_forget.methods.sauce import Sauce
+
+METHODS: dict[str, type[Method]] = {
+    Nothing.name: Nothing,
+    Prompt.name: Prompt,
+    RandomFeatures.name: RandomFeatures,
+    Sauce.name: Sauce,
+    Clamp.name: Clamp,
+    GatedClamp.name: GatedClamp,
+    DiffMeans.name: DiffMeans,
+    Leace.name: Leace,
+}
+"""Every method by name; a new one is a file like its siblings and a line here."""
+
+__all__ = [
+    "METHODS",
+    "Clamp",
+    "DiffMeans",
+    "GatedClamp",
+    "Leace",
+    "Method",
+    "Nothing",
+    "Prompt",
+    "RandomFeatures",
+    "Sauce",
+]

@@ -1,0 +1,60 @@
+"""Feature clamp behind an image gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from concept_forget.concepts import ForgetRequest
+from concept_forget.directions import FeatureSet
+from concept_forget.edits import FeatureClamp, ImageGate
+from concept_forget.methods.base import Method, action_for, gate_for, ranked
+from concept_forget.model import HookedModel
+
+
+@dataclass(frozen=True)
+class GatedClamp(Method):
+    """The feature clamp on pictures that a calibrated gate takes for pictures of the concept; no other picture changes."""
+
+    k: int = 16
+    """Number of clamped features; all that are ranked where there are fewer."""
+    action: Literal["zero", "scale", "limit"] = "scale"
+    """g: 0, gamma z, or min(z, its mean over the neighbours)."""
+    gamma: float = -1.0
+    """Of `scale`."""
+    gate_k: int = 32
+    """Number of features the gate looks at."""
+    false_fire: float = 0.01
+    """Share of validation pictures without the concept that may open the gate."""
+
+    name: ClassVar[str] = "gated_clamp"
+
+    def fit(self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None) -> FeatureClamp:
+        """The edit. Raises ValueError without ranked features."""
+        return self._behind(self._gate(model, request, where), where)
+
+    def grid(self) -> tuple[GatedClamp, ...]:
+        """Few and many features; limited, zeroed and negated."""
+        others = [
+            replace(self, k=k, action=action, gamma=gamma)
+            for k in (8, 16, 32)
+            for action, gamma in (("limit", 0.0), ("zero", 0.0), ("scale", -1.0), ("scale", -3.0))
+        ]
+        return (self, *(other for other in others if other != self))
+
+    def fit_grid(
+        self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None
+    ) -> Iterator[tuple[GatedClamp, FeatureClamp]]:
+        """Every member of the grid with its edit; the gate, which is the work, is fitted once."""
+        gate = self._gate(model, request, where)
+        for method in self.grid():
+            yield method, method._behind(gate, where)
+
+    def _gate(self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None) -> ImageGate:
+        best = ranked(self, where, self.gate_k)
+        return gate_for(model, request.concept, best.site, best.rows, self.false_fire)
+
+    def _behind(self, gate: ImageGate, where: FeatureSet | None) -> FeatureClamp:
+        best = ranked(self, where, self.k)
+        return FeatureClamp(best.site, best.rows, action_for(self.action, self.gamma, best), gate)

@@ -1,0 +1,195 @@
+"""Recipe: edits with everything needed to apply them again, in two files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
+from torch import Tensor
+
+from concept_forget.edits import EDITS, Edit, HookStat, ImageGate, Parts, applied
+from concept_forget.provenance import atomic_path, hash_file, hash_json, sha256, versions, write_atomic
+from concept_forget.sites import Site
+
+if TYPE_CHECKING:
+    from concept_forget.methods.base import Method
+    from concept_forget.model import HookedModel
+
+SCHEMA = "concept-forget/recipe/1"
+YAML, TENSORS = "recipe.yaml", "recipe.safetensors"
+PASSING = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "quantization_config"}
+"""Entries of a config, and all that begin with `_attn`, that say how a model was loaded and not which model it is."""
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be used: missing, damaged, tampered with, of an unknown kind, or made for another model."""
+
+
+def config_hash(model: HookedModel) -> str:
+    """Hash of the model's architecture: its config without what loading changes (dtype, path, attention kernel)."""
+
+    def kept(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: kept(v) for k, v in value.items() if k not in PASSING and not str(k).startswith("_attn")}
+
+    return hash_json(kept(model.model.config.to_dict()))
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """Edits that take a concept out of one model: the product of the workbench. Runs in a notebook, the app or a server.
+
+    `save` writes `recipe.yaml` (settings, hashes) and `recipe.safetensors` (tensors); nothing in it is code.
+    """
+
+    model: str
+    revision: str | None
+    config: str
+    """`config_hash` of the model it was made for."""
+    concept: str
+    edits: tuple[Edit, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Method, seed and whatever else made the edits: plain values."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, model: HookedModel, concept: str, edits: Sequence[Edit], method: Method | None = None, **settings: Any
+    ) -> Recipe:
+        """The recipe of these edits on this model."""
+        settings = (method.settings() if method is not None else {}) | settings
+        return cls(model.name, model.revision, config_hash(model), concept, tuple(edits), settings, versions())
+
+    def check(self, model: HookedModel) -> None:
+        """Raises RecipeError when this is not the model it was made for: other architecture, or other known revision."""
+        if config_hash(model) != self.config:
+            raise RecipeError(
+                f"The recipe for {self.concept!r} was made for {self.model}, and {model.name or 'this model'} has another "
+                "config. Load the model it was made for, or run the removal on this one."
+            )
+        if self.revision and model.revision and self.revision != model.revision:
+            raise RecipeError(
+                f"The recipe for {self.concept!r} was made for revision {self.revision} of {self.model}; this is revision "
+                f"{model.revision}. Load that revision, or run the removal on this one."
+            )
+
+    @contextmanager
+    def applied(self, model: HookedModel) -> Iterator[list[HookStat]]:
+        """The model under the edits, after `check`."""
+        self.check(model)
+        with applied(model, self.edits) as stats:
+            yield stats
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the two files, the YAML last, each whole or not at all. Returns the folder."""
+        folder, tensors, entries = Path(folder), {}, []
+        for index, edit in enumerate(self.edits):
+            entry, named = _written(edit)
+            entries.append(entry)
+            tensors |= {f"{index}.{name}": tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
+        with atomic_path(folder / TENSORS) as temporary:
+            save_file(tensors, temporary)
+            digest = hash_file(temporary)
+        body = {
+            "schema": SCHEMA,
+            "model": {"name": self.model, "revision": self.revision, "config": self.config},
+            "concept": self.concept,
+            "settings": self.settings,
+            "edits": entries,
+            "versions": self.versions,
+            "tensors": digest,
+        }
+        body["hash"] = hash_json(body)
+        write_atomic(folder / YAML, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, model: HookedModel | None = None) -> Recipe:
+        """Reads what `save` wrote and, given a model, checks that it is the right one. Raises RecipeError with the reason."""
+        folder = Path(folder)
+        body, tensors = _read(folder)
+        try:
+            edits = [_edit(entry, tensors, index) for index, entry in enumerate(body["edits"])]
+            about = body["model"]
+            recipe = cls(
+                about["name"],
+                about["revision"],
+                about["config"],
+                body["concept"],
+                tuple(edits),
+                body["settings"],
+                body["versions"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecipeError(f"{folder / YAML} lacks or garbles an entry ({error!r}). Make the recipe anew.") from error
+        if model is not None:
+            recipe.check(model)
+        return recipe
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The two files, proved whole and belonging together."""
+    for name in (YAML, TENSORS):
+        if not (folder / name).is_file():
+            raise RecipeError(f"{folder} is not a recipe: there is no {name}. Give a folder that `Recipe.save` wrote.")
+    try:
+        body = yaml.safe_load((folder / YAML).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{folder / YAML} is not YAML: {error}") from error
+    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
+        given = body.get("schema") if isinstance(body, dict) else type(body).__name__
+        raise RecipeError(f"{folder / YAML}: schema is {given!r}, this version reads {SCHEMA!r}.")
+    if hash_json({k: v for k, v in body.items() if k != "hash"}) != body.get("hash"):
+        raise RecipeError(f"{folder / YAML} was changed after it was written: its hash does not fit. Make the recipe anew.")
+    data = (folder / TENSORS).read_bytes()
+    if sha256(data) != body.get("tensors"):
+        raise RecipeError(
+            f"{folder / TENSORS} is not the file this recipe was written with (changed, truncated or of another recipe)."
+        )
+    try:
+        return body, load_tensors(data)
+    except SafetensorError as error:
+        raise RecipeError(f"{folder / TENSORS} is damaged: {error}") from error
+
+
+def _written(edit: Edit) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The entry of an edit and its tensors, those of its gate under `gate.`."""
+    kind = getattr(edit, "kind", None)
+    if kind not in EDITS or not isinstance(edit, EDITS[kind]):
+        raise RecipeError(f"{type(edit).__name__} cannot go into a recipe; kinds that can: {', '.join(EDITS)}.")
+    parts: Parts = edit.to_parts()
+    entry: dict[str, Any] = {"kind": kind, "site": None if parts.site is None else str(parts.site)}
+    entry["settings"], tensors = parts.settings, dict(parts.tensors)
+    if parts.gate is not None:
+        if not isinstance(parts.gate, ImageGate):
+            raise RecipeError(f"A {type(parts.gate).__name__} cannot go into a recipe; only an ImageGate can.")
+        gate = parts.gate.to_parts()
+        entry["gate"] = gate.settings
+        tensors |= {f"gate.{name}": tensor for name, tensor in gate.tensors.items()}
+    return entry, tensors
+
+
+def _edit(entry: dict[str, Any], tensors: dict[str, Tensor], index: int) -> Edit:
+    """The edit of an entry."""
+    if entry["kind"] not in EDITS:
+        raise RecipeError(f"Unknown kind of edit {entry['kind']!r}; this version knows {', '.join(EDITS)}.")
+    start, gate_start = f"{index}.", f"{index}.gate."
+    gate = None
+    if "gate" in entry:
+        own = {name.removeprefix(gate_start): t for name, t in tensors.items() if name.startswith(gate_start)}
+        gate = ImageGate.from_parts(Parts(entry["gate"], own))
+    own = {
+        name.removeprefix(start): t
+        for name, t in tensors.items()
+        if name.startswith(start) and not name.startswith(gate_start)
+    }
+    site = None if entry["site"] is None else Site.parse(entry["site"])
+    return EDITS[entry["kind"]].from_parts(Parts(entry["settings"], own, site, gate))
