@@ -1,0 +1,278 @@
+"""What an edit is, and the engine that applies edits to a running model and takes them off again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from concept_forget.architecture import tokens_of
+from concept_forget.sites import Site
+from concept_forget.tokens import real_tiles
+
+if TYPE_CHECKING:
+    from concept_forget.model import HookedModel
+
+
+class NotBakeable(ValueError):
+    """This edit has no exact form in the weights."""
+
+
+class Gate(Protocol):
+    """Says which positions an edit may change."""
+
+    def decide(self, x: Float[Tensor, "b t d"], eligible: Bool[Tensor, "b t"] | None = None) -> Bool[Tensor, "b t"]:
+        """The open positions. `eligible` are those that are not padding (None: all); judge by these alone."""
+        ...
+
+
+class Edit:
+    """A frozen, reversible change of what a model computes."""
+
+    def applied(self, model: HookedModel) -> AbstractContextManager[list[HookStat]]:
+        """Under this context the model computes with the edit; afterwards it is bit for bit what it was."""
+        return applied(model, [self])
+
+    def attached(self, model: HookedModel) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """What an edit that is no `SiteEdit` does to the model while it is applied, and undoes: nothing by default."""
+        return nullcontext()
+
+    def prompt(self, text: str) -> str:
+        """The user's words as this edit has them."""
+        return text
+
+    def bake(self, model: HookedModel) -> None:  # noqa: ARG002
+        """Writes the edit into the weights for good. Raises NotBakeable where that is not exactly possible."""
+        raise NotBakeable(
+            f"{type(self).__name__} has no exact form in the weights. Ship the recipe and apply it while the model "
+            "runs, or use an edit that is linear in the activation (SubspaceErase, Shift)."
+        )
+
+
+class SiteEdit(Edit):
+    """An edit of the activation at one site: x' = transform(x) where the gate is open, x elsewhere."""
+
+    site: Site
+    gate: Gate | None
+
+    def transform(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Every position edited; a pure function of the activation. The gate is the engine's business."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> SiteEdit:  # noqa: ARG002
+        """The same edit with its tensors on this device."""
+        return self
+
+
+@dataclass(eq=False)
+class HookStat:
+    """Proof that an edit bites. Reading a number waits for the device; counting does not."""
+
+    site: Site
+    edit: str
+    """Kind of edit."""
+    calls: int = 0
+    """Times the site came by."""
+    _tokens: Tensor | int = field(default=0, repr=False)
+    _moved: Tensor | float = field(default=0.0, repr=False)
+
+    @property
+    def tokens(self) -> int:
+        """Positions at which the edit was let in."""
+        return int(self._tokens)
+
+    @property
+    def mean_abs_delta(self) -> float:
+        """Mean |x' - x| over these positions and all coordinates; 0 where there were none."""
+        return float(self._moved) / self.tokens if self.tokens else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in results.json."""
+        numbers = {"calls": self.calls, "tokens": self.tokens, "mean_abs_delta": self.mean_abs_delta}
+        return {"site": str(self.site), "edit": self.edit, **numbers}
+
+    @torch.no_grad()
+    def count(self, x: Tensor, new: Tensor, inside: Tensor | None) -> None:
+        moved = torch.linalg.vector_norm(new - x, ord=1, dim=-1, dtype=torch.float32) / x.shape[-1]
+        self._tokens += moved.numel() if inside is None else inside.sum()
+        self._moved += (moved if inside is None else torch.where(inside, moved, 0.0)).sum()
+
+
+@dataclass(eq=False)
+class Pass:
+    """What the forward pass under way is about, noted as it enters the model."""
+
+    mask: Tensor | None = None
+    """Attention mask [b, everything so far]."""
+    tiles: Tensor | None = None
+    continuing: bool = False
+    """A later step of a generation: gates keep what they decided at the prompt."""
+
+
+@dataclass(eq=False)
+class Engine:
+    """The hooks on one model: one per site, however many edits and contexts share it, plus one at the entrance."""
+
+    model: HookedModel
+    at: Pass = field(default_factory=Pass)
+    running: dict[Site, list[_Running]] = field(default_factory=dict)
+    handles: dict[Site | None, RemovableHandle] = field(default_factory=dict)
+    steps: int | None = None
+    """Forward passes so far in the generation under way; None outside `HookedModel.generate`."""
+    paused: bool = False
+
+    def add(self, running: _Running) -> None:
+        """Lets an edit run after those already at its site."""
+        site = running.edit.site
+        module, end = self.model.module(site)
+        if None not in self.handles:
+            self.handles[None] = self.model.model.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True)
+        if site not in self.handles:
+            self.handles[site] = hook(module, end, lambda x: self._run(site, x), first=True)
+        self.running.setdefault(site, []).append(running)
+
+    def remove(self, running: _Running) -> None:
+        """Takes an edit off, and the hooks nothing needs any more."""
+        site = running.edit.site
+        if running in self.running.get(site, []):
+            self.running[site].remove(running)
+        if not self.running.get(site):
+            self.running.pop(site, None)
+            if site in self.handles:
+                self.handles.pop(site).remove()
+        if not self.running and None in self.handles:
+            self.handles.pop(None).remove()
+            self.at = Pass()
+
+    def _enter(self, _module: nn.Module, _args: tuple, inputs: dict[str, Any]) -> None:
+        mask, cache = inputs.get("attention_mask"), inputs.get("past_key_values")
+        cached = cache is not None and hasattr(cache, "get_seq_length") and int(cache.get_seq_length()) > 0
+        if not isinstance(mask, Tensor) or mask.dim() != 2:
+            mask = None
+        self.at = Pass(mask, real_tiles(inputs.get("aspect_ratio_mask")), cached or bool(self.steps))
+        if self.steps is not None:
+            self.steps += 1
+
+    def _run(self, site: Site, x: Tensor) -> Tensor | None:
+        if self.paused:
+            return None
+        tokens = new = tokens_of(x, self._rows(x))
+        eligible = self._eligible(site, tokens)
+        for running in self.running[site]:
+            new = running(new, eligible, self.at.continuing)
+        return None if new is tokens else new.reshape(x.shape)
+
+    def _rows(self, x: Tensor) -> int | None:
+        return len(self.at.mask) if x.dim() == 2 and self.at.mask is not None else None
+
+    def _eligible(self, site: Site, x: Tensor) -> Tensor | None:
+        b, t, _ = x.shape
+        if site.tower == "text":
+            mask = self.at.mask
+            if mask is None or mask.shape[1] < t or len(mask) != b:
+                return None
+            # The mask covers the whole past, the activation only what is new.
+            return mask[:, -t:].to(x.device).bool()
+        layout = self.model.layout
+        mask = layout.eligible(site, self.at.tiles) if layout else None
+        return mask.to(x.device) if mask is not None and mask.shape == (b, t) else None
+
+
+@dataclass(eq=False)
+class _Running:
+    """A site edit under application: its proof and what its gate decided. The edit itself stays frozen."""
+
+    edit: SiteEdit
+    stat: HookStat
+    decided: Tensor | None = None
+    placed: SiteEdit | None = None
+    any_open: bool = True
+
+    def __call__(self, x: Tensor, eligible: Tensor | None, continuing: bool) -> Tensor:
+        self.stat.calls += 1
+        if self.placed is None:
+            half = x.dtype in (torch.float16, torch.bfloat16)
+            self.placed = self.edit.to(x.device, torch.float32 if half else x.dtype)
+        inside = self._open(x, eligible, continuing)
+        if not self.any_open:
+            return x
+        new = self.placed.transform(x)
+        if new.shape != x.shape:
+            kind, shapes = type(self.edit).__name__, f"{tuple(x.shape)} into {tuple(new.shape)}"
+            raise ValueError(f"{kind} at {self.edit.site} turned {shapes}; an edit must keep the shape.")
+        new = new.to(x.dtype)
+        if inside is not None:
+            new = torch.where(inside[..., None], new, x)
+        self.stat.count(x, new, inside)
+        return new
+
+    def _open(self, x: Tensor, eligible: Tensor | None, continuing: bool) -> Tensor | None:
+        if self.placed.gate is None:
+            return eligible
+        b, t, _ = x.shape
+        if not continuing or self.decided is None or len(self.decided) != b:
+            with torch.no_grad():
+                self.decided = self.placed.gate.decide(x, eligible).to(x.device)
+                if eligible is not None:
+                    self.decided = self.decided & eligible
+            # The one wait for the device, once per prompt: a closed gate then costs nothing at any later step.
+            self.any_open = bool(self.decided.any())
+        seen = self.decided.shape[1]
+        if t == seen:
+            return self.decided
+        row = self.decided.any(1, keepdim=True)
+        return torch.cat([self.decided, row.expand(b, t - seen)], 1) if t > seen else row.expand(b, t)
+
+
+def hook(module: nn.Module, end: str, act: Callable[[Tensor], Tensor | None], first: bool) -> RemovableHandle:
+    """Lets `act` see, and replace unless it returns None, the tensor that goes "in" or comes "out" of a module.
+
+    `first` puts it before all other hooks. transformers collects `hidden_states`, which LLaVA reads, with hooks of its
+    own from the first forward pass on: an edit that ran after them would change nothing.
+    """
+    if end == "in":
+
+        def before(_module: nn.Module, args: tuple, named: dict[str, Any]) -> tuple[tuple, dict] | None:
+            if args:
+                new = act(args[0])
+                return None if new is None else ((new, *args[1:]), named)
+            name = next(key for key, value in named.items() if isinstance(value, Tensor))
+            new = act(named[name])
+            return None if new is None else (args, {**named, name: new})
+
+        return module.register_forward_pre_hook(before, prepend=first, with_kwargs=True)
+
+    def after(_module: nn.Module, _args: tuple, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return act(output)
+        new = act(output[0])
+        return None if new is None else (new, *output[1:])
+
+    return module.register_forward_hook(after, prepend=first)
+
+
+@contextmanager
+def applied(model: HookedModel, edits: Sequence[Edit]) -> Iterator[list[HookStat]]:
+    """Runs the model with these edits, in this order at a shared site, and restores it, also when the body raises.
+
+    Yields one HookStat per site edit; contexts nest, the outer edits first. Raises LookupError for a site the model
+    does not have and DeadSiteError for one that cannot reach the answer (not asked of a model on the meta device).
+    """
+    running = [_Running(edit, HookStat(edit.site, type(edit).__name__)) for edit in edits if isinstance(edit, SiteEdit)]
+    if model.device.type != "meta":
+        for site in dict.fromkeys(one.edit.site for one in running):
+            model.require_live(site)
+    with ExitStack() as stack:
+        for one in running:
+            stack.callback(model.engine.remove, one)
+            model.engine.add(one)
+        for edit in edits:
+            if not isinstance(edit, SiteEdit):
+                stack.enter_context(edit.attached(model))
+        yield [one.stat for one in running]

@@ -1,0 +1,328 @@
+"""A Hugging Face model whose places can be read and edited."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from concept_forget import loading, preparing
+from concept_forget.architecture import Anatomy, Layout, tokens_of
+from concept_forget.edits.base import Edit, Engine, HookStat, Pass, applied, hook
+from concept_forget.sites import Site
+from concept_forget.tokens import Batch, TokenMap
+
+
+class NoSuchSite(LookupError):
+    """The model has no such place."""
+
+
+class DeadSiteError(ValueError):
+    """Nothing done at this site reaches the answer."""
+
+
+class StopForward(Exception):  # noqa: N818 (not an error: the way out of a forward pass that has been read)
+    """Everything asked for has been read."""
+
+
+class Run(NamedTuple):
+    logits: Tensor | None
+    """[b, vocabulary] of the next token ("last"), [b, t, vocabulary] ("all") or None."""
+    activations: dict[Site, Tensor]
+    """[b, t, d] for every site read, after the edits there."""
+    tokens: TokenMap
+    hooks: list[HookStat]
+    """One per site edit."""
+
+
+class Generation(NamedTuple):
+    texts: list[str]
+    """What the model says after each prompt."""
+    hooks: list[HookStat]
+    """One per site edit."""
+
+
+class HookedModel:
+    """A causal language model or image-text-to-text model with its processor, and the places in it.
+
+    The model is put in eval mode and otherwise left as it is.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, processor: Any = None, name: str = "", revision: str | None = None
+    ) -> None:
+        self.model = model.eval()
+        self.processor = processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.name = name or model.config.name_or_path or type(model).__name__
+        self.revision = revision or getattr(model.config, "_commit_hash", None)
+        self.anatomy = Anatomy(model)
+        self.layout: Layout | None = self.anatomy.layout()
+        self.engine = Engine(self)
+        self._sites = self.anatomy.sites()
+        self._known = frozenset(self._sites)
+        self._liveness: dict[Site, Liveness] = {}
+        self._accepts = set(inspect.signature(model.forward).parameters)
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        quantize: Literal["int8", "int4"] | None = None,
+    ) -> HookedModel:
+        """The model of a zoo name, a local folder or a hub id. Raises LookupError when there is none.
+
+        `device` is a torch device or "auto" (spread over all accelerators); by default the accelerator if there is one.
+        """
+        model, processor = loading.load(str(source), revision=revision, device=device, dtype=dtype, quantize=quantize)
+        return cls(model, processor, name=str(source), revision=revision)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def has_vision(self) -> bool:
+        return bool(self.anatomy.vision)
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of patches of one picture (tile) of the tower's own size."""
+        return self.layout.grid if self.layout else None
+
+    def parameter_bytes(self, dtype: torch.dtype | None = None) -> int:
+        """Memory of all parameters in this type (default: as they are), each shared one once."""
+        return sum(p.numel() * (dtype.itemsize if dtype else p.element_size()) for p in self.model.parameters())
+
+    def sites(self) -> tuple[Site, ...]:
+        """Every place of the model, in the order in which a forward pass comes by."""
+        return self._sites
+
+    def module(self, site: Site) -> tuple[nn.Module, str]:
+        """The module of a site and the end of it ("in" or "out") that the activation is. Raises NoSuchSite."""
+        if site not in self._known:
+            streams = dict.fromkeys(f"{s.tower}.{'N.' if s.layer is not None else ''}{s.stream}" for s in self._sites)
+            layers = f"N in vision 0..{len(self.anatomy.vision) - 1}, " if self.has_vision else "N in "
+            raise NoSuchSite(
+                f"{self.name} has no site {site}. Allowed are {', '.join(streams)} with {layers}"
+                f"text 0..{len(self.anatomy.text) - 1}."
+            )
+        return self.anatomy.module(site)
+
+    def width(self, site: Site) -> int:
+        """The d of the activation [b, t, d] at a site. Raises NoSuchSite."""
+        self.module(site)
+        return self.anatomy.width(site)
+
+    @property
+    def reading_site(self) -> Site:
+        """The default door: where everything that the language model sees of a picture passes."""
+        return self.anatomy.reading_site()
+
+    def prepare(
+        self,
+        prompts: Sequence[str],
+        images: Sequence[Image.Image] | None = None,
+        edits: Sequence[Edit] = (),
+        answers: Sequence[str] | None = None,
+    ) -> Batch:
+        """Prompts as the model wants them: chat template if it has one, padded on the left, one picture each or none.
+
+        With `answers` each row goes on with its answer, and `tokens.answer_mask` says where. Raises ValueError when the
+        lengths differ, a picture is missing or the model cannot see.
+        """
+        return preparing.prepare(self, prompts, images, edits, answers)
+
+    def run(
+        self,
+        batch: Batch,
+        read: Iterable[Site] = (),
+        edits: Sequence[Edit] = (),
+        logits: Literal["last", "all"] | None = "last",
+        grad: bool = False,
+    ) -> Run:
+        """One forward pass, reading activations [b, t, d] at sites under edits.
+
+        With `logits=None` it stops at the last site read: for a vision site the language model never runs. With `grad`
+        the activations and logits are part of one graph; otherwise nothing is recorded. Raises ValueError when a site
+        was not reached (a vision site without pictures).
+        """
+        sites = tuple(dict.fromkeys(read))
+        if logits is None and not sites:
+            raise ValueError("run(logits=None) without a site to read does nothing. Give read=[...] or logits='last'.")
+        self._check_prompted(batch, edits)
+        inputs = self._inputs(batch)
+        if logits == "last" and "logits_to_keep" in self._accepts:
+            inputs["logits_to_keep"] = 1
+        found: dict[Site, Tensor] = {}
+        stop = sites if logits is None else ()
+        reading = self._reading(sites, found, batch.size, stop, grad)
+        with applied(self, edits) as stats, reading, torch.set_grad_enabled(grad):
+            try:
+                output = self.model(**inputs).logits
+            except StopForward:
+                output = None
+            finally:
+                self.engine.at = Pass()
+        if missing := [str(site) for site in sites if site not in found]:
+            raise ValueError(
+                f"The batch does not come by {', '.join(missing)}. Vision sites need a batch with pictures."
+            )
+        if output is not None:
+            output = None if logits is None else output[:, -1] if logits == "last" else output
+        return Run(output, {site: found[site] for site in sites}, batch.tokens, stats)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        batch: Batch,
+        edits: Sequence[Edit] = (),
+        max_new_tokens: int = 24,
+        streamer: Any = None,
+        stopping_criteria: Any = None,
+        **settings: Any,
+    ) -> Generation:
+        """What the model says after each prompt: greedy, unless `settings` (of transformers' generate) say otherwise."""
+        self._check_prompted(batch, edits)
+        if not settings.get("do_sample"):
+            # Sampling settings of the model's own generation config would only raise warnings.
+            settings = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, **settings}
+        if self.tokenizer is not None and self.tokenizer.pad_token_id is not None:
+            settings.setdefault("pad_token_id", self.tokenizer.pad_token_id)
+        with applied(self, edits) as stats:
+            outer, self.engine.steps = self.engine.steps, 0
+            try:
+                ids = self.model.generate(
+                    **batch.inputs,
+                    max_new_tokens=max_new_tokens,
+                    streamer=streamer,
+                    stopping_criteria=stopping_criteria,
+                    **settings,
+                )
+            finally:
+                self.engine.steps, self.engine.at = outer, Pass()
+        new = ids[:, batch.inputs["input_ids"].shape[1] :]
+        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return Generation([text.strip() for text in texts], stats)
+
+    def liveness(self, site: Site) -> float:
+        """Largest change of a next-token logit when noise as large as the activation itself is added at a site.
+
+        Measured once per site on a noise picture and a prompt of its own, without any edits; inf where the noise makes
+        the logits overflow. Raises NoSuchSite.
+        """
+        return self._live(site).change
+
+    def require_live(self, site: Site) -> None:
+        """Raises DeadSiteError unless noise at the site moves the answer."""
+        found = self._live(site)
+        if found.change > 1e-4 * found.scale:
+            return
+        if site.tower != "text" and self.anatomy.closed_gates():
+            raise DeadSiteError(
+                f"{site} cannot reach the answers of {self.name}: the gates of its cross-attention layers are closed, "
+                "so the model sees no pictures at all. Train it, or open the gates; the site itself is not at fault."
+            )
+        near = [one for one in (self.reading_site, Site("text", len(self.anatomy.text) // 2, "resid")) if one != site]
+        raise DeadSiteError(
+            f"{site} is dead in {self.name}: noise there changes no logit (largest change {found.change:.1g}), so an "
+            f"edit would do nothing. Live are for example {' and '.join(str(one) for one in dict.fromkeys(near))}."
+        )
+
+    def _live(self, site: Site) -> Liveness:
+        self.module(site)
+        if site not in self._liveness:
+            batch = preparing.noise_batch(self)
+            with self._paused():
+                before = self.run(batch).logits.float()
+            after = self._noisy(batch, site).float()
+            if not bool(before.isfinite().all()):
+                raise ValueError(f"The logits of {self.name} are not finite even unedited. Check weights and dtype.")
+            change = float((after - before).abs().max()) if bool(after.isfinite().all()) else float("inf")
+            self._liveness[site] = Liveness(change, float(before.std()))
+        return self._liveness[site]
+
+    def _noisy(self, batch: Batch, site: Site) -> Tensor:
+        def add_noise(x: Tensor) -> Tensor:
+            generator = torch.Generator(device=x.device).manual_seed(0)
+            noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=torch.float32)
+            scale = x.float().std()
+            return (x + noise * torch.where(scale > 0, scale, 1.0)).to(x.dtype)
+
+        handle = hook(*self.module(site), add_noise, first=True)
+        try:
+            with self._paused():
+                return self.run(batch).logits
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        outer, self.engine.paused = self.engine.paused, True
+        try:
+            yield
+        finally:
+            self.engine.paused = outer
+
+    @contextmanager
+    def _reading(
+        self, sites: Sequence[Site], found: dict[Site, Tensor], rows: int, stop: Sequence[Site], grad: bool
+    ) -> Iterator[None]:
+        def reader(site: Site):
+            def read(x: Tensor) -> Tensor | None:
+                if grad and not x.requires_grad:
+                    x.requires_grad_()
+                found[site] = tokens_of(x, rows)
+                if stop and len(found) == len(stop):
+                    raise StopForward
+                # What is handed out must lie on the way to the logits, or it would have no gradient.
+                return found[site].reshape(x.shape) if grad and x.dim() != 3 else None
+
+            return read
+
+        handles = []
+        try:
+            for site in sites:
+                # After the edits' hook, which is prepended: what is read is what the model goes on with.
+                handles.append(hook(*self.module(site), reader(site), first=False))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        """The batch as the model's own generation loop would pass it: that is where it places padded rows right."""
+        inputs = dict(batch.inputs)
+        if "position_ids" not in inputs:
+            inputs["position_ids"] = self.model._prepare_position_ids_for_generation(inputs["input_ids"], inputs)
+        return dict(self.model.prepare_inputs_for_generation(**inputs, use_cache=False, is_first_iteration=True))
+
+    @staticmethod
+    def _check_prompted(batch: Batch, edits: Sequence[Edit]) -> None:
+        for edit in edits:
+            if type(edit).prompt is not Edit.prompt and edit not in batch.prompted:
+                raise ValueError(
+                    f"{edit} changes the prompt, but the batch was prepared without it. Use prepare(..., edits=edits)."
+                )
+
+
+@dataclass(frozen=True)
+class Liveness:
+    change: float
+    scale: float
+    """Standard deviation of the logits: what a change is measured against."""
