@@ -144,7 +144,7 @@ def method_heat_map(table: Mapping[str, Mapping[str, Any]], metric: str = "HM") 
 
 
 def pareto(points: Iterable[Mapping[str, Any]]) -> go.Figure:
-    """Forgetting against what is kept. A point has `label`, `forget` and `keep` (numbers or Measured), maybe `chosen`."""
+    """Forgetting against what is kept. A point has `label`, `forget`, `keep` (numbers or Measured), maybe `chosen`."""
     points = list(points)
     figure = _figure(height=400)
     for chosen, label, colour, symbol, size in (
