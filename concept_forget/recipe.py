@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
+from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
 from concept_forget.edits import EDITS, Edit, HookStat, ImageGate, Parts, applied
-from concept_forget.provenance import atomic_path, hash_file, hash_json, sha256, versions, write_atomic
+from concept_forget.provenance import hash_json, sha256, versions, write_atomic
 from concept_forget.sites import Site
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def config_hash(model: HookedModel) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """Edits that take a concept out of one model: the product of the workbench. Runs in a notebook, the app or a server.
+    """Edits that take a concept out of one model: the product of the workbench, for a notebook, the app or a server.
 
     `save` writes `recipe.yaml` (settings, hashes) and `recipe.safetensors` (tensors); nothing in it is code.
     """
@@ -69,16 +69,16 @@ class Recipe:
         return cls(model.name, model.revision, config_hash(model), concept, tuple(edits), settings, versions())
 
     def check(self, model: HookedModel) -> None:
-        """Raises RecipeError when this is not the model it was made for: other architecture, or other known revision."""
+        """Raises RecipeError when this is not the model it was made for: other config, or other known revision."""
         if config_hash(model) != self.config:
             raise RecipeError(
-                f"The recipe for {self.concept!r} was made for {self.model}, and {model.name or 'this model'} has another "
-                "config. Load the model it was made for, or run the removal on this one."
+                f"The recipe for {self.concept!r} was made for {self.model}, and {model.name} has another config. "
+                "the model it was made for, or run the removal on this one."
             )
         if self.revision and model.revision and self.revision != model.revision:
             raise RecipeError(
-                f"The recipe for {self.concept!r} was made for revision {self.revision} of {self.model}; this is revision "
-                f"{model.revision}. Load that revision, or run the removal on this one."
+                f"The recipe for {self.concept!r} was made for revision {self.revision} of {self.model}; this is "
+                f"revision {model.revision}. Load that revision, or run the removal on this one."
             )
 
     @contextmanager
@@ -95,9 +95,8 @@ class Recipe:
             entry, named = _written(edit)
             entries.append(entry)
             tensors |= {f"{index}.{name}": tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
-        with atomic_path(folder / TENSORS) as temporary:
-            save_file(tensors, temporary)
-            digest = hash_file(temporary)
+        data = dump_tensors(tensors)
+        write_atomic(folder / TENSORS, data)
         body = {
             "schema": SCHEMA,
             "model": {"name": self.model, "revision": self.revision, "config": self.config},
@@ -105,7 +104,7 @@ class Recipe:
             "settings": self.settings,
             "edits": entries,
             "versions": self.versions,
-            "tensors": digest,
+            "tensors": sha256(data),
         }
         body["hash"] = hash_json(body)
         write_atomic(folder / YAML, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
@@ -113,7 +112,7 @@ class Recipe:
 
     @classmethod
     def load(cls, folder: str | Path, model: HookedModel | None = None) -> Recipe:
-        """Reads what `save` wrote and, given a model, checks that it is the right one. Raises RecipeError with the reason."""
+        """Reads what `save` wrote and checks it against `model` if given. Raises RecipeError with why."""
         folder = Path(folder)
         body, tensors = _read(folder)
         try:
@@ -129,7 +128,7 @@ class Recipe:
                 body["versions"],
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise RecipeError(f"{folder / YAML} lacks or garbles an entry ({error!r}). Make the recipe anew.") from error
+            raise RecipeError(f"{folder / YAML} lacks or garbles an entry ({error!r}). Make it anew.") from error
         if model is not None:
             recipe.check(model)
         return recipe
@@ -148,11 +147,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         given = body.get("schema") if isinstance(body, dict) else type(body).__name__
         raise RecipeError(f"{folder / YAML}: schema is {given!r}, this version reads {SCHEMA!r}.")
     if hash_json({k: v for k, v in body.items() if k != "hash"}) != body.get("hash"):
-        raise RecipeError(f"{folder / YAML} was changed after it was written: its hash does not fit. Make the recipe anew.")
+        raise RecipeError(f"{folder / YAML} was changed after it was written: its hash does not fit. Make it anew.")
     data = (folder / TENSORS).read_bytes()
     if sha256(data) != body.get("tensors"):
         raise RecipeError(
-            f"{folder / TENSORS} is not the file this recipe was written with (changed, truncated or of another recipe)."
+            f"{folder / TENSORS} is not the file this recipe was written with: changed, truncated or another one's."
         )
     try:
         return body, load_tensors(data)

@@ -4,12 +4,12 @@ from concept_forget.edits.base import Edit, Gate, HookStat, NotBakeable, SiteEdi
 from concept_forget.edits.clamp import Action, FeatureClamp
 from concept_forget.edits.erase import LeaceErase, SubspaceErase
 from concept_forget.edits.gate import GateFit, ImageGate, fit_gate
-from concept_forget.edits.parts import Parts
+from concept_forget.edits.parts import Kept, Parts
 from concept_forget.edits.prompt import NoEdit, PromptEdit
 from concept_forget.edits.sauce import RowsDictionary, SauceEdit
 from concept_forget.edits.shift import Shift
 
-EDITS: dict[str, type[Edit]] = {
+EDITS: dict[str, type[Kept]] = {
     FeatureClamp.kind: FeatureClamp,
     SauceEdit.kind: SauceEdit,
     SubspaceErase.kind: SubspaceErase,
@@ -29,6 +29,7 @@ __all__ = [
     "GateFit",
     "HookStat",
     "ImageGate",
+    "Kept",
     "LeaceErase",
     "NoEdit",
     "NotBakeable",

@@ -34,7 +34,9 @@ class Action:
         if self.kind not in get_args(ActionKind):
             raise ValueError(f"No such action: {self.kind!r}. Allowed are {', '.join(get_args(ActionKind))}.")
         if (self.value is not None) != (self.kind in ("set", "limit")):
-            raise ValueError(f"Action {self.kind!r}: `value` (one per feature) belongs to 'set' and 'limit', and to them only.")
+            raise ValueError(
+                f"Action {self.kind!r}: `value`, one per feature, belongs to 'set' and 'limit' and only there."
+            )
 
     @classmethod
     def zero(cls) -> Action:
@@ -110,7 +112,8 @@ class FeatureClamp(SiteEdit):
         rows = FeatureRows(*(part.to(device, dtype) for part in self.rows))
         value = None if self.action.value is None else self.action.value.to(device, dtype)
         gate = moved(self.gate, device)
-        if gate is self.gate and value is self.action.value and all(a is b for a, b in zip(rows, self.rows, strict=True)):
+        same = gate is self.gate and value is self.action.value
+        if same and all(a is b for a, b in zip(rows, self.rows, strict=True)):
             return self
         return replace(self, rows=rows, action=replace(self.action, value=value), gate=gate)
 

@@ -33,7 +33,7 @@ class SubspaceErase(SiteEdit):
     def of(
         cls, site: Site, directions: Float[Tensor, "r d"], mean: Float[Tensor, " d"], gate: Gate | None = None
     ) -> SubspaceErase:
-        """Erases the span of these directions, which need not be orthonormal. Raises ValueError when they span nothing."""
+        """Erases the span of these directions, orthonormal or not. Raises ValueError when they span nothing."""
         _, values, basis = torch.linalg.svd(directions.double(), full_matrices=False)
         basis = basis[values > 1e-6 * values.max()]
         if not values.max() > 0:

@@ -46,7 +46,7 @@ def fit_gate(
                 f"there are {int(which.sum())} with and {int((~which).sum())} without."
             )
     if not 0 <= false_fire < 1:
-        raise ValueError(f"false_fire={false_fire}: give the share of negatives that may open the gate, 0 <= share < 1.")
+        raise ValueError(f"false_fire={false_fire}: give the share of negatives that may open the gate, in [0, 1).")
     features, validation = features.double().cpu(), validation.double().cpu()
     mean, std = features.mean(0), features.std(0, correction=0)
     scale = torch.where(std > 1e-12, 1 / std.clamp_min(1e-12), 0.0)
@@ -67,8 +67,8 @@ def fit_gate(
 class ImageGate:
     """Opens all positions of a picture (text) whose score exceeds a calibrated threshold, else none.
 
-    score = w . [mean_t z_t, max_t z_t] over the positions an edit may touch, with z the activations of k features (or of
-    k plain directions: `ImageGate.directions`). The idea is DSG's (Muhamed et al. 2025): decide per sequence,
+    score = w . [mean_t z_t, max_t z_t] over the positions an edit may touch, with z the activations of k features
+    (or of k plain directions: `ImageGate.directions`). The idea is DSG's (Muhamed et al. 2025): decide per sequence,
     calibrated on data to be retained. With `token_threshold`, of an open picture only the tokens at which some
     z_i > token_threshold_i are open.
     """
@@ -102,16 +102,12 @@ class ImageGate:
         top = torch.where(inside, z, -torch.inf).amax(1)
         return torch.cat([mean, torch.where(inside.any(1), top, 0.0)], -1)
 
-    def score(
-        self, x: Float[Tensor, "b t d"], eligible: Bool[Tensor, "b t"] | None = None
-    ) -> Float[Tensor, " b"]:
+    def score(self, x: Float[Tensor, "b t d"], eligible: Bool[Tensor, "b t"] | None = None) -> Float[Tensor, " b"]:
         """How far above the threshold each row is; open where positive."""
         gate = self.to(x.device, working_dtype(x))
         return self.features(gate.rows, x, eligible) @ gate.weights - self.threshold
 
-    def decide(
-        self, x: Float[Tensor, "b t d"], eligible: Bool[Tensor, "b t"] | None = None
-    ) -> Bool[Tensor, "b t"]:
+    def decide(self, x: Float[Tensor, "b t d"], eligible: Bool[Tensor, "b t"] | None = None) -> Bool[Tensor, "b t"]:
         """The open positions."""
         open_rows = (self.score(x, eligible) > 0)[:, None].expand(x.shape[:2])
         if self.token_threshold is None:

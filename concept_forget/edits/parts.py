@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -24,6 +24,17 @@ class Parts:
     gate: Gate | None = None
 
 
+class Kept(Protocol):
+    """An edit that a recipe can keep."""
+
+    kind: ClassVar[str]
+
+    def to_parts(self) -> Parts: ...
+
+    @classmethod
+    def from_parts(cls, parts: Parts) -> Self: ...
+
+
 def working_dtype(x: Tensor) -> torch.dtype:
     """Feature and projection maths run in float32 where the activation is half precision, else in its own dtype."""
     return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
@@ -31,4 +42,5 @@ def working_dtype(x: Tensor) -> torch.dtype:
 
 def moved(gate: Gate | None, device: torch.device | str) -> Gate | None:
     """The gate on this device; gates without tensors (no `to`) as they are."""
-    return gate.to(device) if hasattr(gate, "to") else gate
+    to = getattr(gate, "to", None)
+    return gate if to is None else to(device)

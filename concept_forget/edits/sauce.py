@@ -83,8 +83,10 @@ class SauceEdit(SiteEdit):
         return self.dictionary.decode(z).to(x.dtype)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> SauceEdit:
-        """The same edit with its tensors on this device (the dictionary too, where it knows how to move)."""
-        dictionary = self.dictionary.to(device, dtype) if isinstance(self.dictionary, RowsDictionary) else self.dictionary
+        """The same edit with its tensors on this device; a dictionary that cannot move (no `to`) stays where it is."""
+        dictionary: Any = self.dictionary
+        if hasattr(dictionary, "to"):
+            dictionary = dictionary.to(device, dtype)
         return replace(self, dictionary=dictionary, features=self.features.to(device), gate=moved(self.gate, device))
 
     def to_parts(self) -> Parts:

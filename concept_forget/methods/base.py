@@ -19,7 +19,7 @@ from concept_forget.model import HookedModel
 from concept_forget.sites import Site
 
 Contrast = Literal["near", "without"]
-"""What the concept is told apart from: other concepts of its family (where there are none: as `without`), or everything."""
+"""What the concept is told apart from: others of its family (where there are none: as `without`), or everything."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def group_activations(
         else:
             content = torch.zeros_like(everything)
             content[:, read.tokens.patches(site).to(x.device)] = True
+            content &= eligible
         yield TokenActivations(x, eligible, content)
 
 
@@ -127,7 +128,9 @@ def site_of(model: HookedModel, where: FeatureSet | None) -> Site:
 def ranked(method: Method, where: FeatureSet | None, k: int) -> FeatureSet:
     """The k best features, all where fewer are ranked. Raises ValueError when there is no ranking at all."""
     if where is None:
-        raise ValueError(f"Method {method.name!r} needs ranked features (a FeatureSet); rank a dictionary's features first.")
+        raise ValueError(
+            f"Method {method.name!r} needs ranked features (a FeatureSet); rank those of a dictionary first."
+        )
     return where.top(min(k, len(where.indices)))
 
 

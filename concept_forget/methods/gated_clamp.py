@@ -15,7 +15,7 @@ from concept_forget.model import HookedModel
 
 @dataclass(frozen=True)
 class GatedClamp(Method):
-    """The feature clamp on pictures that a calibrated gate takes for pictures of the concept; no other picture changes."""
+    """The clamp on pictures (texts) that a calibrated gate takes for the concept's; the others keep every bit."""
 
     k: int = 16
     """Number of clamped features; all that are ranked where there are fewer."""

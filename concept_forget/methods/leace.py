@@ -54,7 +54,7 @@ class Leace(Method):
     def fit_grid(
         self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None
     ) -> Iterator[tuple[Leace, LeaceErase]]:
-        """Every member of the grid with its edit; each eraser is fitted once, and where features are ranked one gate."""
+        """Every member of the grid with its edit; every eraser, and every gate, is fitted once."""
         edits: dict[str, LeaceErase] = {}
         gates: dict[str, ImageGate] = {}
         for method in self.grid():
@@ -80,7 +80,7 @@ class Leace(Method):
         eraser = fitter.eraser
         left, right = eraser.proj_left.float().cpu(), eraser.proj_right.float().cpu()
         if not (left.abs().sum() > 0 and right.abs().sum() > 0):
-            raise ValueError(f"LEACE found nothing linear that tells {request.concept.name!r} at {site}; try another site.")
+            raise ValueError(f"LEACE found nothing linear that tells {request.concept.name!r} at {site}; try another.")
         return LeaceErase(site, left, right, fitter.mean_x.float().cpu())
 
     def _gate(

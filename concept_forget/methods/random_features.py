@@ -40,7 +40,7 @@ class RandomFeatures(Method):
         chosen = ranked(self, where, self.of.k)
         dictionary = chosen.dictionary
         if dictionary is None:
-            raise ValueError("Random features are drawn from the dictionary, and these came without it; rank them anew.")
+            raise ValueError("Random features are drawn from the dictionary; these came without it, so rank them anew.")
         edit = self.of.fit(model, request, where)
         forget, site = request.concept.train.forget, chosen.site
         drawn = _draw(model, request, dictionary, chosen.indices, site)
@@ -63,7 +63,7 @@ class RandomFeatures(Method):
 def _draw(
     model: HookedModel, request: ForgetRequest, dictionary: Dictionary, chosen: Int[Tensor, " k"], site: Site
 ) -> Int[Tensor, " k"]:
-    """As many features as `chosen`, others, in random order, each of which fires on some token of the forget pictures."""
+    """As many other features as `chosen`, in random order, each firing on some token of the forget pictures."""
     generator = torch.Generator().manual_seed(request.seed)
     order = torch.randperm(dictionary.d_sae, generator=generator)
     order = order[~torch.isin(order, chosen.cpu())]

@@ -29,7 +29,9 @@ class Sauce(Method):
         """The edit. Raises ValueError without ranked features or without their dictionary."""
         best = ranked(self, where, self.k)
         if best.dictionary is None:
-            raise ValueError("SAUCE mode decodes the whole dictionary, and these features came without it; rank them anew.")
+            raise ValueError(
+                "SAUCE mode decodes the whole dictionary; these features came without it, so rank them anew."
+            )
         return SauceEdit(best.site, best.dictionary, best.indices, self.gamma)
 
     def grid(self) -> tuple[Sauce, ...]:
