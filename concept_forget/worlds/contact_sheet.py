@@ -9,20 +9,21 @@ from concept_forget.worlds.scene import Scene, SceneSpec
 from concept_forget.worlds.splits import sample
 from concept_forget.worlds.vocabulary import SUBJECT_FAMILIES, VOCABULARY, members
 
-_CAPTION = 14
+_LINE = 13
 _GAP = 4
 
 
 def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], columns: int) -> Image.Image:
     """The pictures in rows, each with its caption below."""
     rows = -(-len(pictures) // columns)
-    wide, high = SIDE + _GAP, SIDE + _CAPTION + _GAP
+    lines = 1 + max(caption.count("\n") for caption in captions)
+    wide, high = SIDE + _GAP, SIDE + lines * _LINE + _GAP
     page = Image.new("RGB", (columns * wide + _GAP, rows * high + _GAP), "white")
     pen = ImageDraw.Draw(page)
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x, y = _GAP + i % columns * wide, _GAP + i // columns * high
         page.paste(picture, (x, y))
-        pen.text((x + SIDE / 2, y + SIDE + 1), caption, fill="black", anchor="ma")
+        pen.text((x + SIDE / 2, y + SIDE + 1), caption, fill="black", anchor="ma", align="center", spacing=1)
     return page
 
 
@@ -35,7 +36,8 @@ def concept_sheet() -> Image.Image:
 def scene_sheet(n: int = 24, seed: int = 0) -> Image.Image:
     """`n` chance scenes of the training split."""
     scenes = sample("train", n, seed)
-    return contact_sheet([s.image for s in scenes], [" ".join(s.labels.values()) for s in scenes], columns=8)
+    captions = [f"{s.spec.subject}\n{s.spec.colour} {s.spec.material}" for s in scenes]
+    return contact_sheet([s.image for s in scenes], captions, columns=8)
 
 
 def _portrait(i: int, name: str) -> Image.Image:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -122,7 +122,7 @@ def _render_into(picture: np.ndarray, spec: SceneSpec) -> None:
     picture[:] = total
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sprite(subject: str, scale: float, mirrored: bool) -> Sprite:
     if mirrored and subject not in _ONE_WAY:
         return _sprite(subject, scale, mirrored=False).flipped()
@@ -131,13 +131,13 @@ def _sprite(subject: str, scale: float, mirrored: bool) -> Sprite:
     return pen.sprite()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _layers(subject: str, scale: float, mirrored: bool) -> _Layers:
     sprite = _sprite(subject, scale, mirrored)
-    reveal, paint = (np.repeat(np.uint16(layer)[..., None], 3, -1) for layer in (255 - sprite.cover, sprite.paint))
-    return _Layers(reveal, paint, np.uint16(sprite.detail) * 255)
+    reveal, paint = (np.stack([layer] * 3, axis=-1).astype(np.uint16) for layer in (255 - sprite.cover, sprite.paint))
+    return _Layers(reveal, paint, sprite.detail.astype(np.uint16) * 255)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _lit_sheet(material: str, light: float) -> np.ndarray:
     return np.minimum(sheet(material) * light, 255).astype(np.uint16)

@@ -1,7 +1,7 @@
 """Which combinations of subject, colour and material are for training, and chance scenes of a split."""
 
 import random
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from concept_forget.worlds.scene import Scene, SceneSpec
@@ -15,7 +15,7 @@ _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _SEEDS = 1_000_000
 
 
-@lru_cache(maxsize=None)
+@cache
 def combinations(split: Split) -> tuple[Combination, ...]:
     """The combinations of a split: whole ones are held out (79 / 8 / 13 %), no pair of concepts ever is.
 
@@ -55,7 +55,10 @@ def sample_specs(
         raise LookupError(f"no family {family!r}; the families are {', '.join(FAMILIES)}")
     by_subject = _by_subject(split, having, without, family)
     if not by_subject:
-        raise ValueError(f"no combination of {split} has {having!r}, lacks {without!r} and shows a {family or 'concept'}")
+        raise ValueError(
+            f"no combination of {split} has {having!r}, lacks {without!r} and shows a {family or 'concept'}; "
+            "drop one of the three wishes"
+        )
     rng = random.Random(seed)
     count = dict.fromkeys(VOCABULARY, 0)
     specs = []

@@ -25,4 +25,5 @@ def varied(name: str, rng: random.Random) -> tuple[int, int, int]:
     h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in COLOURS[name]))
     h += rng.uniform(-0.01, 0.01)
     v = min(v * rng.uniform(0.95, 1.05), 1.0)
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(h % 1.0, s, v))
+    r, g, b = colorsys.hsv_to_rgb(h % 1.0, s, v)
+    return round(255 * r), round(255 * g), round(255 * b)

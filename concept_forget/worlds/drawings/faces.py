@@ -34,7 +34,7 @@ def angry(pen: Pen) -> None:
     """Brows drawn down, bared teeth, a flushed skin."""
     _head(pen, (250, 168, 142))
     for side in (-1, 1):
-        pen.line([(48 + 4 * side, 55), (48 + 23 * side, 45)], DARK, 5.5)
+        pen.line([(48 + 4 * side, 56), (48 + 22 * side, 47.5)], DARK, 5.5)
         pen.ellipse((48 + 12 * side, 59), (4, 4), DARK, 0)
     pen.polygon(box(31, 67, 65, 80, 4), PALE, 2.6)
     pen.line([(31, 73.5), (65, 73.5)], DARK, 1.8)
@@ -48,7 +48,7 @@ def surprised(pen: Pen) -> None:
     for x, y in (_LEFT, _RIGHT):
         pen.ellipse((x, y + 1), (9.5, 9.5), PALE)
         pen.ellipse((x, y + 1), (2.8, 2.8), DARK, 0)
-    pen.ellipse((48, 76), (8.5, 10), _MOUTH)
+    pen.ellipse((48, 74.5), (8, 9), _MOUTH)
 
 
 def scared(pen: Pen) -> None:
@@ -59,8 +59,8 @@ def scared(pen: Pen) -> None:
         pen.ellipse((48 + 9 * side, 57), (2.4, 2.4), DARK, 0)
     zigzag = [(27 + 6 * i, 70 if i % 2 else 79) for i in range(8)]
     pen.line(zigzag, DARK, 4)
-    _drop(pen, (82, 54), 7)
-    _drop(pen, (14, 62), 6)
+    _drop(pen, (81, 58), 6)
+    _drop(pen, (15, 64), 6)
 
 
 def disgusted(pen: Pen) -> None:
@@ -69,7 +69,7 @@ def disgusted(pen: Pen) -> None:
     for side in (-1, 1):
         pen.line([(48 + 20 * side, 50), (48 + 6 * side, 54), (48 + 20 * side, 58)], DARK, 3.2)
     pen.line([(28, 70), (37, 65), (48, 68), (59, 65), (68, 70)], DARK, 3.6)
-    pen.polygon(smooth([(40, 67), (56, 67), (58, 84), (48, 91), (38, 84)]), _TONGUE)
+    pen.polygon(smooth([(40, 67), (56, 67), (58, 82), (48, 88), (38, 82)]), _TONGUE)
     pen.line([(48, 69), (48, 82)], _MOUTH, 1.8)
 
 
@@ -79,7 +79,7 @@ def sleepy(pen: Pen) -> None:
     for x, y in (_LEFT, _RIGHT):
         pen.line(arc((x, y + 1), (8, 6), 15, 165, 12), DARK, 3.4)
     pen.ellipse((48, 75), (5, 5), _MOUTH)
-    for x, y, size in ((73, 27, 11), (80, 9, 13)):
+    for x, y, size in ((80, 20, 7), (72, 8, 10)):
         pen.line([(x, y), (x + size, y), (x, y + size), (x + size, y + size)], DARK, 3.8)
 
 
@@ -96,10 +96,10 @@ def crying(pen: Pen) -> None:
     _head(pen)
     for side in (-1, 1):
         x = 48 + 13 * side
-        pen.polygon([(x - 5.5, 54), (x + 5.5, 54), (x + 7 + side, 87), (x - 7 + side, 87)], _TEAR, 1.6)
+        pen.polygon([(x - 5.5, 54), (x + 5.5, 54), (x + 7, 84), (x - 7, 84)], _TEAR, 1.6)
         pen.line([(x - 8, 53), (x + 8, 53)], DARK, 4)
         pen.line([(48 + 4 * side, 44), (48 + 20 * side, 47)], DARK, 2.6)
-    pen.polygon(arc((48, 80), (7, 15), 180, 360), _MOUTH)
+    pen.polygon(arc((48, 79), (7, 14), 180, 360), _MOUTH)
 
 
 def confused(pen: Pen) -> None:
@@ -110,8 +110,8 @@ def confused(pen: Pen) -> None:
     pen.ellipse((60, 56), (8.5, 9), PALE)
     pen.ellipse((60, 56), (3, 3), DARK, 0)
     pen.line([(34, 79), (42, 74), (50, 77), (63, 69)], DARK, 4)
-    pen.line([*arc((82, 17), (8, 8), 190, 400, 16), (82, 30), (82, 33)], DARK, 4.6)
-    pen.ellipse((82, 41), (3, 3), DARK, 0)
+    pen.line([*arc((81, 13), (6, 6), 190, 410, 16), (81, 20), (81, 22)], DARK, 3.4)
+    pen.ellipse((81, 27), (2.2, 2.2), DARK, 0)
 
 
 def embarrassed(pen: Pen) -> None:
@@ -132,19 +132,19 @@ def laughing(pen: Pen) -> None:
     _head(pen)
     for side in (-1, 1):
         pen.line([(48 + 20 * side, 47), (48 + 7 * side, 52.5), (48 + 20 * side, 58)], DARK, 3.6)
-    mouth = arc((48, 63), (20, 21), 0, 180)
+    mouth = arc((48, 62), (20, 20), 0, 180)
     pen.polygon(mouth, _MOUTH, 0)
-    pen.polygon(arc((48, 80), (11, 8), 190, 350) + arc((48, 63), (20, 21), 60, 120, 10), _TONGUE, 0)
-    pen.polygon([(28.5, 63), (67.5, 63), (66, 69), (30, 69)], PALE, 0)
+    pen.polygon(arc((48, 79), (11, 8), 190, 350) + arc((48, 62), (20, 20), 60, 120, 10), _TONGUE, 0)
+    pen.polygon([(28.5, 62), (67.5, 62), (66, 68), (30, 68)], PALE, 0)
     pen.line([*mouth, mouth[0], mouth[1]], DARK, 2.4)
 
 
 def _head(pen: Pen, skin: Ink = _SKIN) -> None:
-    pen.ellipse((48, 59), (31, 29), skin, 2.2)
-    pen.polygon([*arc((48, 38), (29, 29), 180, 360, 30), (77, 38), (19, 38)], 1.0, 2.2)
+    pen.ellipse((48, 59), (30, 27), skin, 2.2)
+    pen.polygon(arc((48, 38), (29, 28), 180, 360, 30), 1.0, 2.2)
     pen.line(arc((48, 38), (13, 28), 180, 360, 20), 0.72, 2)
-    pen.polygon(box(15, 31, 81, 43, 5), 1.0, 2.2)
-    pen.ellipse((48, 9), (6, 5), 1.0, 2)
+    pen.polygon(box(14, 30, 82, 44, 5), 1.0, 2.2)
+    pen.ellipse((48, 11), (6, 4.5), 1.0, 2)
 
 
 def _dots(pen: Pen) -> None:

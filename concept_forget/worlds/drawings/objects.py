@@ -16,29 +16,29 @@ def cup(pen: Pen) -> None:
     pen.polygon([(52, 34), (61, 34), (58, 74), (50, 78)], 0.78, outline=0)
     pen.ellipse((41.5, 28), (23.5, 8), 1.0)
     pen.ellipse((41.5, 29), (18, 5), (74, 48, 34), outline=1.5)
-    pen.line([(34, 17), (32, 13), (36, 9), (34, 5)], PALE, 3)
-    pen.line([(47, 17), (45, 13), (49, 9), (47, 5)], PALE, 3)
+    for x in (34, 47):
+        pen.line([(x, 17), (x - 2, 14), (x + 2, 10), (x, 7)], PALE, 2.6)
 
 
 def car(pen: Pen) -> None:
     """A saloon from the side."""
-    pen.polygon([(26, 50), (35, 29), (62, 29), (75, 50)], 1.0)
-    pen.polygon([(33, 48), (38, 34), (47, 34), (47, 48)], _GLASS, 1.5)
-    pen.polygon([(51, 48), (51, 34), (60, 34), (68, 48)], _GLASS, 1.5)
-    pen.polygon(box(11, 47, 85, 69, 8), 1.0)
-    pen.polygon(box(13, 61, 83, 67, 3), 0.75, 0)
-    pen.line([(49, 48), (49, 61)], DARK, 1.2)
-    pen.ellipse((80, 54), (4, 3.5), (255, 244, 190), 1.2)
-    for x in (28, 67):
-        pen.ellipse((x, 69), (10.5, 10.5), DARK)
-        pen.ellipse((x, 69), (5, 5), _STEEL, 0)
+    pen.polygon([(22, 50), (33, 25), (63, 25), (77, 50)], 1.0)
+    pen.polygon([(32, 47), (38, 32), (47, 32), (47, 47)], _GLASS, 1.5)
+    pen.polygon([(52, 47), (52, 32), (59, 32), (67, 47)], _GLASS, 1.5)
+    pen.polygon(box(9, 46, 87, 71, 9), 1.0)
+    pen.polygon(box(11, 64, 85, 69, 2), 0.75, 0)
+    pen.line([(49.5, 49), (49.5, 62)], DARK, 1.2)
+    pen.ellipse((81, 54), (3.5, 3.5), (255, 244, 190), 1.2)
+    for x in (27, 69):
+        pen.ellipse((x, 71), (10, 10), DARK)
+        pen.ellipse((x, 71), (5, 5), _STEEL, 0)
 
 
 def house(pen: Pen) -> None:
     """A house with a pitched roof and a chimney."""
-    pen.polygon(box(62, 17, 71, 38), 0.7)
+    pen.polygon(box(62, 17, 71, 38), 0.84)
     pen.polygon(box(22, 44, 74, 83), 1.0)
-    pen.polygon([(11, 47), (48, 12), (85, 47)], 0.7)
+    pen.polygon([(11, 47), (48, 12), (85, 47)], 0.84)
     pen.polygon(box(43, 60, 56, 83), (96, 66, 46), 1.5)
     pen.ellipse((53, 72), (1.2, 1.2), PALE, 0)
     for x in (27, 60):
@@ -130,16 +130,16 @@ def umbrella(pen: Pen) -> None:
 def guitar(pen: Pen) -> None:
     """An acoustic guitar, its neck to the upper right."""
     about = (48, 48)
-    pen.polygon(turned(box(44, -4, 52, 40), 38, about), _TIMBER)
-    pen.polygon(turned(box(42, -8, 54, 6, 2), 38, about), DARK)
-    body = [(48, 26), (60, 29), (63, 38), (59, 48), (65, 58), (68, 70), (60, 81), (48, 84)]
+    pen.polygon(turned(box(43.5, 0, 52.5, 40), 38, about), _TIMBER)
+    pen.polygon(turned(box(41, -3, 55, 9, 2), 38, about), DARK)
+    body = [(48, 25), (63, 28), (67, 38), (63, 48), (71, 59), (74, 72), (65, 85), (48, 88)]
     body += [(96 - x, y) for x, y in body[-2:0:-1]]
     pen.polygon(turned(smooth(body), 38, about), 1.0)
-    (hole,) = turned([(48, 50)], 38, about)
+    (hole,) = turned([(48, 47)], 38, about)
     pen.ellipse(hole, (7.5, 7.5), DARK, 0)
-    pen.line(turned([(40, 70), (56, 70)], 38, about), _TIMBER, 3.5, outline=1.2)
+    pen.line(turned([(38, 71), (58, 71)], 38, about), _TIMBER, 3.5, outline=1.2)
     for x in (46, 48, 50):
-        pen.line(turned([(x, 0), (x, 69)], 38, about), (225, 220, 205), 0.8)
+        pen.line(turned([(x, 3), (x, 70)], 38, about), (225, 220, 205), 0.8)
 
 
 def star(pen: Pen) -> None:
@@ -149,23 +149,20 @@ def star(pen: Pen) -> None:
         (48 + radii[i % 2] * math.sin(math.pi * i / 5), 51 - radii[i % 2] * math.cos(math.pi * i / 5))
         for i in range(10)
     ]
-    pen.polygon(tips, 1.0, 2.4)
-    for i in range(0, 10, 2):
-        pen.polygon([(48, 51), tips[i], tips[i + 1]], 0.82, 0)
     pen.polygon(tips, 1.0, 0)
     for i in range(0, 10, 2):
-        pen.polygon([(48, 51), tips[i], tips[i + 1]], 0.8, 0)
+        pen.polygon([(48, 51), tips[i], tips[i + 1]], 0.86, 0)
     pen.line([*tips, tips[0], tips[1]], DARK, 2.4)
 
 
 def rocket(pen: Pen) -> None:
     """A rocket that takes off."""
-    pen.polygon([(39, 72), (57, 72), (52, 80), (48, 90), (44, 80)], (255, 214, 120), 1.6)
+    pen.polygon([(39, 72), (57, 72), (52, 80), (48, 88), (44, 80)], (255, 214, 120), 1.6)
     for side in (-1, 1):
         pen.polygon([(48 + 12 * side, 50), (48 + 29 * side, 68), (48 + 28 * side, 80), (48 + 10 * side, 72)], 0.75)
-    hull = [(48, 6), (58, 18), (64, 34), (64, 54), (59, 72)]
+    hull = [(48, 7), (59, 18), (66, 34), (66, 54), (60, 72)]
     pen.polygon(smooth([*hull, *((96 - x, y) for x, y in hull[:0:-1])]), 1.0)
-    pen.polygon([(40, 18), (44, 10), (48, 6), (52, 10), (56, 18)], DARK, 1)
+    pen.polygon([(40, 17), (44, 11), (48, 7), (52, 11), (56, 17)], DARK, 1)
     pen.ellipse((48, 35), (9, 9), DARK, 0)
     pen.ellipse((48, 35), (6.5, 6.5), _GLASS, 0)
     pen.line([(36, 60), (60, 60)], 0.6, 3)

@@ -1,11 +1,11 @@
 """A vector pen that records, for each pixel, how much of it takes the label colour and how much is fixed detail."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 SIDE = 96
 """Side of a picture in pixels; drawings use these coordinates, with the middle at (48, 48)."""
@@ -75,21 +75,20 @@ class Pen:
     def sprite(self, border: float = 1.6) -> Sprite:
         """What was drawn, with a pale border of about `border` pixels around it like a sticker."""
         blurred = self._cover.filter(ImageFilter.GaussianBlur(border * _SUPER))
-        around = np.asarray(blurred) > 40
-        cover = np.asarray(self._cover) > 0
-        detail = np.where((around & ~cover)[..., None], np.array(PALE), np.asarray(self._detail)).astype(np.float32)
-        paint = _shrink(np.asarray(self._paint, dtype=np.float32))
-        detail = _shrink(detail)
-        # rounding may not push the sum of the three parts over 255: the picture is composed in unsigned 16 bits
-        cover_small = np.ceil(_shrink((around | cover).astype(np.float32) * 255))
-        room = np.maximum(cover_small - np.floor(paint), 0)
-        detail = np.minimum(np.floor(detail), room[..., None])
-        return Sprite(cover_small.astype(np.uint8), np.floor(paint).astype(np.uint8), detail.astype(np.uint8))
+        sticker = ImageChops.lighter(blurred.point([0] * 40 + [255] * 216), self._cover)
+        detail = Image.new("RGB", self._detail.size, PALE)
+        detail.paste(self._detail, mask=self._cover)
+        detail = Image.composite(detail, Image.new("RGB", detail.size), sticker)
+        cover = np.asarray(sticker.reduce(_SUPER))
+        # rounding may not push the sum of the parts over 255: a picture is composed in unsigned 16 bits
+        paint = np.minimum(np.asarray(self._paint.reduce(_SUPER)), cover)
+        return Sprite(cover, paint, np.minimum(np.asarray(detail.reduce(_SUPER)), (cover - paint)[..., None]))
 
     def _place(self, point: Point) -> Point:
         x, y = point
         middle = SIDE / 2
-        return tuple((middle + JITTER + (v - middle) * self._scale) * _SUPER for v in (x, y))
+        corner = middle * (1 - self._scale) + JITTER
+        return (corner + x * self._scale) * _SUPER, (corner + y * self._scale) * _SUPER
 
     def _oval(self, centre: Point, radii: Point, ink: Ink) -> None:
         (x, y), (a, b) = centre, radii
@@ -106,18 +105,17 @@ class Pen:
                 layer.ellipse((x - r, y - r, x + r, y + r), fill=value)
 
 
-def smooth(points: list[Point], steps: int = 8) -> list[Point]:
+def smooth(points: Sequence[Point], steps: int = 8) -> list[Point]:
     """A closed Catmull-Rom curve through the points."""
     n = len(points)
-    curve = []
+    curve: list[Point] = []
     for i in range(n):
         a, b, c, d = (points[(i + k) % n] for k in (-1, 0, 1, 2))
         for s in range(steps):
             t = s / steps
             weights = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2)
-            curve.append(
-                tuple(sum(w * p[axis] for w, p in zip(weights, (a, b, c, d), strict=True)) / 2 for axis in (0, 1))
-            )
+            near = list(zip(weights, (a, b, c, d), strict=True))
+            curve.append((sum(w * x for w, (x, _) in near) / 2, sum(w * y for w, (_, y) in near) / 2))
     return curve
 
 
@@ -156,7 +154,3 @@ def _values(ink: Ink) -> tuple[int, int, tuple[int, int, int]]:
     if isinstance(ink, tuple):
         return 255, 0, ink
     return 255, round(255 * ink), (0, 0, 0)
-
-
-def _shrink(layer: np.ndarray) -> np.ndarray:
-    return layer.reshape(_CANVAS, _SUPER, _CANVAS, _SUPER, *layer.shape[2:]).mean(axis=(1, 3))

@@ -12,21 +12,21 @@ _STEEL = (170, 174, 180)
 def tennis(pen: Pen) -> None:
     """A racket and a ball."""
     about = (48, 48)
-    pen.line(turned([(48, 58), (48, 88)], 40, about), DARK, 7)
-    pen.line(turned([(48, 72), (48, 88)], 40, about), _TIMBER, 5)
-    head = turned(arc((48, 30), (20, 26), 0, 360, 40), 40, about)
+    pen.line(turned([(48, 62), (48, 92)], 40, about), DARK, 7)
+    pen.line(turned([(48, 74), (48, 92)], 40, about), _TIMBER, 5)
+    head = turned(arc((48, 32), (25, 29), 0, 360, 40), 40, about)
     pen.polygon(head, 1.0, 0)
-    for k in (-12, -4, 4, 12):
-        half = 26 * math.sqrt(1 - (k / 20) ** 2)
-        pen.line(turned([(48 + k, 30 - half), (48 + k, 30 + half)], 40, about), PALE, 1.2)
-    for k in (-18, -9, 0, 9, 18):
-        half = 20 * math.sqrt(1 - (k / 26) ** 2)
-        pen.line(turned([(48 - half, 30 + k), (48 + half, 30 + k)], 40, about), PALE, 1.2)
+    for k in (-15, -5, 5, 15):
+        half = 29 * math.sqrt(1 - (k / 25) ** 2)
+        pen.line(turned([(48 + k, 32 - half), (48 + k, 32 + half)], 40, about), PALE, 1.2)
+    for k in (-20, -10, 0, 10, 20):
+        half = 25 * math.sqrt(1 - (k / 29) ** 2)
+        pen.line(turned([(48 - half, 32 + k), (48 + half, 32 + k)], 40, about), PALE, 1.2)
     pen.line([*head, head[1]], DARK, 5)
     pen.line([*head, head[1]], 1.0, 2)
-    pen.ellipse((72, 74), (10, 10), (240, 244, 214))
-    pen.line(arc((60, 74), (10, 10), -50, 50, 8), DARK, 1.2)
-    pen.line(arc((84, 74), (10, 10), 130, 230, 8), DARK, 1.2)
+    pen.ellipse((74, 74), (10, 10), (240, 244, 214))
+    pen.line(arc((62, 74), (10, 10), -50, 50, 8), DARK, 1.2)
+    pen.line(arc((86, 74), (10, 10), 130, 230, 8), DARK, 1.2)
 
 
 def soccer(pen: Pen) -> None:
@@ -61,34 +61,34 @@ def basketball(pen: Pen) -> None:
 def skiing(pen: Pen) -> None:
     """Crossed skis and poles."""
     for lean in (14, -14):
-        pen.line([(48 + lean * 2.6, 10), (48 + lean * 2.6, 84)], DARK, 3)
-        pen.ellipse((48 + lean * 2.6, 77), (5, 2.6), _STEEL, 1.2)
-        pen.line([(48 + lean * 2.6, 9), (48 + lean * 2.6, 18)], DARK, 5)
+        pen.line([(48 + lean * 2.75, 10), (48 + lean * 2.75, 84)], DARK, 3)
+        pen.ellipse((48 + lean * 2.75, 77), (5, 2.6), _STEEL, 1.2)
+        pen.line([(48 + lean * 2.75, 9), (48 + lean * 2.75, 18)], DARK, 5)
     for angle in (-32, 32):
-        ski = [(48, 4), (54, 12), (55, 24), (54, 48), (55, 90), (41, 90), (42, 48), (41, 24), (42, 12)]
+        ski = [(48, 3), (56, 12), (57, 24), (56, 48), (57, 91), (39, 91), (40, 48), (39, 24), (40, 12)]
         pen.polygon(turned(ski, angle), 1.0, 2.2)
-        pen.line(turned([(48, 14), (48, 34)], angle), PALE, 2.6)
-        pen.polygon(turned(box(43, 58, 53, 72), angle), DARK, 0)
+        pen.line(turned([(48, 14), (48, 32)], angle), PALE, 2.6)
+        pen.polygon(turned(box(42, 60, 54, 72), angle), DARK, 0)
 
 
 def swimming(pen: Pen) -> None:
     """A swimmer doing the crawl over white waves."""
-    pen.polygon(smooth([(34, 48), (52, 38), (72, 44), (90, 56), (72, 64), (40, 66)]), 1.0)
-    pen.line([(46, 50), (42, 26), (22, 16)], _SKIN, 8, outline=2)
-    pen.ellipse((26, 50), (15, 15), _SKIN)
-    pen.polygon([*arc((26, 49), (15.5, 16), 165, 375, 24)], 1.0)
-    pen.line([(12, 52), (32, 52)], DARK, 5)
-    pen.ellipse((17, 52), (3, 2), (180, 220, 240), 0)
-    for y in (66, 78):
-        wave = [(6 + x, y + 4 * math.sin(x / 4.4)) for x in range(0, 85, 2)]
+    pen.polygon(smooth([(32, 48), (52, 34), (71, 39), (84, 54), (74, 68), (36, 70)]), 1.0)
+    pen.line([(52, 46), (46, 22), (24, 13)], _SKIN, 9, outline=2)
+    pen.ellipse((27, 50), (17, 17), _SKIN)
+    pen.polygon([*arc((27, 49), (17.5, 18), 165, 375, 24)], 1.0)
+    pen.line([(12, 54), (34, 54)], DARK, 5.5)
+    pen.ellipse((18, 54), (3.4, 2.2), (180, 220, 240), 0)
+    for y in (69, 79):
+        wave = [(11 + x, y + 4 * math.sin(x / 4.4)) for x in range(0, 75, 2)]
         pen.line(wave, PALE, 5, outline=2)
 
 
 def cycling(pen: Pen) -> None:
     """A bicycle with disc wheels."""
-    for x in (26, 70):
-        pen.ellipse((x, 62), (20, 20), DARK, 0)
-        pen.ellipse((x, 62), (17, 17), 1.0, 0)
+    for x in (27, 69):
+        pen.ellipse((x, 62), (20.5, 20.5), DARK, 0)
+        pen.ellipse((x, 62), (18, 18), 1.0, 0)
         for angle in range(0, 180, 45):
             pen.line(arc((x, 62), (16, 16), angle, angle + 180, 1), PALE, 1)
         pen.ellipse((x, 62), (3.5, 3.5), _STEEL, 1.2)
@@ -101,17 +101,16 @@ def cycling(pen: Pen) -> None:
 
 def surfing(pen: Pen) -> None:
     """A surfboard on a breaking wave."""
-    half = [(48, 4), (58, 18), (63, 40), (61, 66), (53, 88)]
+    half = [(48, 3), (61, 18), (67, 40), (65, 66), (55, 88)]
     board = smooth([*half, *((96 - x, y) for x, y in half[:0:-1])])
     about = (48, 48)
     pen.polygon(turned(board, 18, about), 1.0, 2.2)
     pen.line(turned([(48, 10), (48, 84)], 18, about), PALE, 3)
-    pen.line(turned([(36, 32), (60, 32)], 18, about), DARK, 4)
-    crest = arc((24, 66), (13, 14), 60, 330, 20)
-    wave = [*crest, (47, 76), (60, 80), (72, 70), (84, 80), (88, 88), (6, 88), (9, 76)]
-    pen.polygon([(8, 88), *arc((26, 66), (18, 18), 180, 350, 20), *arc((30, 66), (8, 8), 340, 100, 14), (44, 80)]
-                + [(56, 74), (66, 80), (78, 74), (90, 82), (90, 88)], PALE)
-    pen.line(wave[-6:-3], _STEEL, 1.6)
+    pen.line(turned([(32, 34), (64, 34)], 18, about), DARK, 4)
+    barrel = arc((26, 66), (17, 17), 175, 350, 20)
+    hollow = arc((31, 67), (8, 8), 340, 110, 14)
+    pen.polygon([(8, 87), *barrel, *hollow, (44, 79), (56, 73), (66, 79), (78, 73), (88, 80), (88, 87)], PALE)
+    pen.line([(20, 81), (38, 84), (54, 80), (66, 85), (80, 81)], _STEEL, 1.6)
 
 
 def golf(pen: Pen) -> None:
@@ -151,15 +150,15 @@ def sailing(pen: Pen) -> None:
 
 def archery(pen: Pen) -> None:
     """A round target hit by an arrow."""
-    pen.line([(34, 70), (24, 90)], _TIMBER, 4, outline=1.5)
-    pen.line([(62, 70), (72, 90)], _TIMBER, 4, outline=1.5)
-    for r, ink in ((35, 1.0), (26, PALE), (19, 1.0), (10.5, PALE), (5, 1.0)):
+    pen.line([(34, 70), (25, 87)], _TIMBER, 4, outline=1.5)
+    pen.line([(62, 70), (71, 87)], _TIMBER, 4, outline=1.5)
+    for r, ink in ((34, 1.0), (25, PALE), (18, 1.0), (10, PALE), (5, 1.0)):
         pen.ellipse((48, 46), (r, r), ink, 1.6)
-    pen.line([(48, 46), (82, 14)], DARK, 4)
-    pen.line([(48, 46), (82, 14)], _STEEL, 1.6)
-    for d in (0, 6):
-        pen.line([(80 + d, 16 - d), (81 + d, 7 - d)], PALE, 2.6, outline=1.2)
-        pen.line([(80 + d, 16 - d), (89 + d, 17 - d)], PALE, 2.6, outline=1.2)
+    pen.line([(48, 46), (78, 18)], DARK, 4)
+    pen.line([(48, 46), (78, 18)], _STEEL, 1.6)
+    for x, y in ((74, 21.5), (79, 17)):
+        pen.line([(x, y), (x, y - 10)], PALE, 2.8, outline=1.3)
+        pen.line([(x, y), (x + 10, y)], PALE, 2.8, outline=1.3)
 
 
 def bowling(pen: Pen) -> None:

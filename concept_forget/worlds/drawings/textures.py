@@ -65,22 +65,23 @@ def water(rng: np.random.Generator) -> np.ndarray:
 
 def marble(rng: np.random.Generator) -> np.ndarray:
     """White stone with dark veins."""
-    warp = _noise(rng, 22, 22) * 34 + _noise(rng, 7, 7) * 8
-    vein = np.abs(np.sin((_X + _Y * 0.7 + warp) / 15))
-    fine = np.abs(np.sin((_X * 0.6 - _Y + warp * 1.2) / 24))
-    light = -130 * np.exp(-vein * 14) - 70 * np.exp(-fine * 26) + _noise(rng, 16, 16) * 8
+    warp = _noise(rng, 26, 26) * 9 + _noise(rng, 8, 8) * 2.5
+    vein = np.abs(np.sin((_X + _Y * 0.7 + warp) / 13))
+    fine = np.abs(np.sin((_X * 0.5 - _Y + warp * 1.4) / 17))
+    light = -125 * np.exp(-vein * 9) - 60 * np.exp(-fine * 16) + _noise(rng, 16, 16) * 7
     return _tinted((236, 234, 236), light)
 
 
 def metal(rng: np.random.Generator) -> np.ndarray:
     """Tread plate: raised lozenges on brushed steel."""
     light = _noise(rng, 40, 0) * 9
-    u, v = _X % 24, _Y % 24
-    for du, dv, slope in ((6, 6, 1), (18, 18, 1), (18, 6, -1), (6, 18, -1)):
+    u, v = _X % 32, _Y % 32
+    for du, dv, slope in ((8, 8, 1), (24, 24, 1), (24, 8, -1), (8, 24, -1)):
         along = (u - du) + slope * (v - dv)
         across = (u - du) - slope * (v - dv)
-        inside = (along / 11) ** 2 + (across / 4.5) ** 2 < 1
-        light = np.where(inside, 48 - 14 * across, light)
+        size = (along / 12) ** 2 + (across / 4.6) ** 2
+        light = np.where(size < 1.5, -45, light)
+        light = np.where(size < 1, 50 - 8 * across, light)
     return _tinted((146, 156, 168), light)
 
 
@@ -137,7 +138,7 @@ def tile(rng: np.random.Generator) -> np.ndarray:
     """Glazed chequered tiles."""
     row, column = (_Y // 16).astype(int), (_X // 16).astype(int)
     pale = ((row + column) % 2 == 0)[..., None]
-    sheet = np.where(pale, np.float32((242, 244, 240)), np.float32((108, 186, 188)))
+    sheet = np.where(pale, np.array((242.0, 244.0, 240.0)), np.array((108.0, 186.0, 188.0)))
     sheet = sheet + rng.uniform(-8, 8, (12, 12))[row, column][..., None]
     u, v = _X % 16, _Y % 16
     sheet[(np.abs(u + v - 9) < 1.5) & (u > 2.5) & (v > 2.5)] += 34
@@ -178,4 +179,4 @@ def _noise(rng: np.random.Generator, wide: float, high: float) -> np.ndarray:
 
 
 def _tinted(rgb: tuple[int, int, int], light: np.ndarray) -> np.ndarray:
-    return np.float32(rgb) + np.asarray(light, dtype=np.float32)[..., None]
+    return np.array(rgb, dtype=np.float32) + np.asarray(light, dtype=np.float32)[..., None]
