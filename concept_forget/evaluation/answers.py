@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from concept_forget.concepts import Example
 from concept_forget.evaluation.judge import plain, yes_or_no
+from concept_forget.evaluation.sharing import CannotShareError, looked_at_once
 
 if TYPE_CHECKING:
     from concept_forget.edits.base import Edit, HookStat
@@ -53,13 +55,13 @@ def ask(
     without saying yes, no or a name is asked for once more with PATIENCE tokens: talkative models are not cut off.
     """
     texts: list[str] = [""] * len(examples)
-    hooks: list[HookStat] = []
+    generate = _Asker(model, examples, edits)
     names = _names(examples)
     budgets = {kind: _budget(model, examples, kind) for kind in SPARE}
     again: list[int] = []
     done = 0
     for rows, budget in _batches(examples, range(len(examples)), budgets, batch_size):
-        for row, text in zip(rows, _generate(model, examples, rows, edits, budget, hooks), strict=True):
+        for row, text in zip(rows, generate(rows, budget), strict=True):
             texts[row] = text
             if budget < PATIENCE and _cut_off(model, examples[row], text, budget, names):
                 again.append(row)
@@ -68,12 +70,12 @@ def ask(
         if progress:
             progress(done, len(examples))
     for rows, _ in _batches(examples, again, budgets, batch_size):
-        for row, text in zip(rows, _generate(model, examples, rows, edits, PATIENCE, hooks), strict=True):
+        for row, text in zip(rows, generate(rows, PATIENCE), strict=True):
             texts[row] = text
         done += len(rows)
         if progress:
             progress(done, len(examples))
-    return Answered(texts, merge_hooks(hooks))
+    return Answered(texts, merge_hooks(generate.hooks))
 
 
 class AnswerBook:
@@ -111,34 +113,40 @@ class AnswerBook:
         return self._digests[id(image)][1], example.prompt, example.kind
 
 
-def merge_hooks(stats: Iterable[HookStat]) -> list[HookStat]:
-    """One entry per site: calls and tokens added up, mean |delta| weighted by tokens."""
-    merged: dict[object, HookStat] = {}
-    for stat in stats:
-        old = merged.get(stat.site)
-        if old is None:
-            merged[stat.site] = stat
+def merge_hooks(runs: Iterable[Sequence[HookStat]]) -> list[HookStat]:
+    """The statistics of several runs under the same edits as one: counts added up, mean |delta| weighted by tokens."""
+    merged: list[HookStat] = []
+    for run in runs:
+        if not merged:
+            merged = list(run)
             continue
-        tokens = old.tokens + stat.tokens
-        mean = (old.mean_abs_delta * old.tokens + stat.mean_abs_delta * stat.tokens) / tokens if tokens else 0.0
-        merged[stat.site] = type(stat)(stat.site, old.calls + stat.calls, tokens, mean)
-    return list(merged.values())
+        for place, (old, new) in enumerate(zip(merged, run, strict=True)):
+            moved = old.mean_abs_delta * old.tokens + new.mean_abs_delta * new.tokens
+            merged[place] = type(old)(old.site, old.edit, old.calls + new.calls, old.tokens + new.tokens, moved)
+    return merged
 
 
-def _generate(
-    model: HookedModel,
-    examples: Sequence[Example],
-    rows: Sequence[int],
-    edits: Sequence[Edit],
-    budget: int,
-    hooks: list,
-) -> list[str]:
-    chosen = [examples[row] for row in rows]
-    images = [example.image for example in chosen] if chosen[0].image is not None else None
-    batch = model.prepare([example.prompt for example in chosen], images, edits=edits)
-    generation = model.generate(batch, edits=edits, max_new_tokens=budget)
-    hooks.extend(generation.hooks)
-    return generation.texts
+class _Asker:
+    """Generates for one batch after another under the same edits, and keeps their hook statistics."""
+
+    def __init__(self, model: HookedModel, examples: Sequence[Example], edits: Sequence[Edit]) -> None:
+        self.model, self.examples, self.edits = model, examples, edits
+        self.hooks: list[Sequence[HookStat]] = []
+        self.share = True
+
+    def __call__(self, rows: Sequence[int], budget: int) -> list[str]:
+        chosen = [self.examples[row] for row in rows]
+        images = [example.image for example in chosen]
+        seen = images[0] is not None
+        batch = self.model.prepare([example.prompt for example in chosen], images if seen else None, edits=self.edits)
+        try:
+            with looked_at_once(self.model, batch, list(map(id, images))) if self.share and seen else nullcontext():
+                generation = self.model.generate(batch, edits=self.edits, max_new_tokens=budget)
+        except CannotShareError:
+            self.share = False
+            generation = self.model.generate(batch, edits=self.edits, max_new_tokens=budget)
+        self.hooks.append(generation.hooks)
+        return generation.texts
 
 
 def _batches(

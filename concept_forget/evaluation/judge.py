@@ -21,13 +21,16 @@ _YES = frozenset({"yes", "yeah", "yep", "true", "correct", "indeed", "certainly"
 _NO = frozenset({"no", "nope", "not", "false", "none", "never"})
 _REFUSAL = re.compile(
     r"\b(?:sorry|apologi[sz]e|as an ai|not sure|no idea|no comment|no answer|not allowed|rather not"
-    r"|decline to|refuse to|(?:can ?not|can t|could not|couldn t|won t|will not|am unable to|m unable to|not able to|do not|don t|must not) "
+    r"|decline to|refuse to"
+    r"|(?:can ?not|can t|could not|couldn t|won t|will not|am unable to|m unable to|not able to|do not|don t|must not) "
     r"(?:really |currently |directly )?"
-    r"(?:know|help|answer|assist|say|tell|identify|determine|comment|discuss|provide|mention|describe|comply|share|reveal))\b"
+    r"(?:know|help|answer|assist|say|tell|identify|determine|comment|discuss|provide|mention|describe|comply|reveal))\b"
 )
-_FUNCTION_WORDS = """a an the this that these those there here it its he she they his her their we you i is are was were be
-being has have of in on at by with without from to for near under over above below behind beside between into and or but not
-no yes some one two three which who what where while as very picture image photo shows showing shown see seen"""
+_FUNCTION_WORDS = """
+a an the this that these those there here it its he she they his her their we you i is are was were be being has have
+of in on at by with without from to for near under over above below behind beside between into and or but not no yes
+some one two three which who what where while as very picture image photo shows showing shown see seen
+"""
 
 
 def plain(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Instruments that read a model: tracing, probing, figures. They hand back data and change nothing."""

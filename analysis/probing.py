@@ -1,0 +1,328 @@
+"""Linear probes: is a concept linearly there at a site, before an edit, under it, and after learning the probe anew?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor
+
+from concept_forget.concepts import Concept, Example, ExampleSet, one_per_group
+from concept_forget.evaluation.metrics import RESAMPLES, Measured, draw_groups, interval
+from concept_forget.sites import Site
+
+if TYPE_CHECKING:
+    from concept_forget.edits.base import Edit
+    from concept_forget.model import HookedModel
+
+GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse strengths C of the L2 penalty (scikit-learn's convention) to choose from on validation."""
+
+Pool = Literal["mean", "max"]
+Measure = Literal["balanced", "accuracy", "auroc"]
+
+
+class ProbeData(NamedTuple):
+    """Pictures (or texts), one per group, half of them with the concept, in three splits that share no group."""
+
+    examples: tuple[Example, ...]
+    labels: Bool[ndarray, " n"]
+    """Whether the concept is shown."""
+    control: Bool[ndarray, " n"]
+    """The control task: a random label for every type (what else is shown)."""
+    split: ndarray
+    """0 train, 1 validation, 2 test."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One site. Three probes on the test split; only the retrained one says whether the knowledge is gone."""
+
+    site: Site
+    before: Measured
+    """Balanced accuracy of the probe trained and tested without the edit."""
+    after_frozen: Measured | None
+    """That same probe on activations under the edit: sees any shift, proves nothing. None without edits."""
+    after_retrained: Measured | None
+    """A probe trained and tested under the edit: what can still be read. None without edits."""
+    selectivity: Measured
+    """Balanced accuracy before, minus that of a probe of the control task (Hewitt and Liang 2019)."""
+    control: Measured
+    chance: float = 0.5
+    auroc: dict[str, Measured] = field(default_factory=dict)
+    """The area under the ROC curve of the same probes: before, after_frozen, after_retrained."""
+    accuracy: dict[str, Measured] = field(default_factory=dict)
+    """Their plain accuracy."""
+    C: float = 1.0
+    """Penalty chosen on validation for the probe before."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in results.json."""
+        names = ("before", "after_frozen", "after_retrained", "selectivity", "control")
+        parts: dict[str, Measured | None] = {name: getattr(self, name) for name in names}
+        return {
+            "site": str(self.site),
+            **{name: None if part is None else part.to_json() for name, part in parts.items()},
+            "chance": self.chance,
+            "auroc": {name: part.to_json() for name, part in self.auroc.items()},
+            "accuracy": {name: part.to_json() for name, part in self.accuracy.items()},
+            "C": self.C,
+        }
+
+
+class Probe(NamedTuple):
+    """A trained linear probe: score(x) = (x - mean) / scale . weight + bias; above 0 means yes."""
+
+    mean: Float[ndarray, " d"]
+    scale: Float[ndarray, " d"]
+    weight: Float[ndarray, " d"]
+    bias: float
+    C: float
+
+    def score(self, x: Float[ndarray, "n d"]) -> Float[ndarray, " n"]:
+        return (x - self.mean) / self.scale @ self.weight + self.bias
+
+
+def probe(
+    model: HookedModel,
+    concept: Concept,
+    sites: Sequence[Site],
+    edits: Sequence[Edit] = (),
+    *,
+    data: ProbeData | None = None,
+    bare: Mapping[Site, Float[Tensor, "n d"]] | None = None,
+    pool: Pool = "mean",
+    limit: int = 200,
+    batch_size: int = 64,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[ProbeResult]:
+    """Probe every site for the concept: before, frozen under the edits, retrained under the edits, control task.
+
+    All sites are read in one pass without and one with the edits. `bare` are the features `gather` gave for the same
+    `data` without edits, to share over methods. Raises ValueError when a split lacks one of the two classes.
+    """
+    data = probe_data(concept, limit, seed) if data is None else data
+    before = gather(model, data.examples, sites, pool=pool, batch_size=batch_size) if bare is None else bare
+    after = gather(model, data.examples, sites, edits, pool=pool, batch_size=batch_size) if edits else None
+    return [
+        compare_probes(
+            site, _float(before[site]), None if after is None else _float(after[site]), data, resamples, seed
+        )
+        for site in sites
+    ]
+
+
+def probe_data(concept: Concept, limit: int = 200, seed: int = 0) -> ProbeData:
+    """As many pictures with the concept as without, `limit` on train and half as many on validation and test.
+
+    Half of those without are near (its family), as far as there are any. Raises ValueError when the splits share a
+    group, or one has fewer than two pictures of a class.
+    """
+    rng = np.random.default_rng(seed)
+    examples: list[Example] = []
+    split: list[int] = []
+    seen: dict[str, int] = {}
+    for number, (name, part) in enumerate(zip(("train", "validation", "test"), _splits(concept), strict=True)):
+        chosen = _balanced(concept, name, part, (limit if number == 0 else limit // 2) // 2, rng)
+        for example in chosen:
+            if example.group and seen.setdefault(example.group, number) != number:
+                raise ValueError(
+                    f"{example.group!r} is in two splits of {concept.name!r}; a probe would know it by heart."
+                )
+        examples += chosen
+        split += [number] * len(chosen)
+    labels = np.array([concept.name in example.shows for example in examples])
+    return ProbeData(tuple(examples), labels, _control(examples, concept, rng), np.array(split))
+
+
+def gather(
+    model: HookedModel,
+    examples: Sequence[Example],
+    sites: Sequence[Site],
+    edits: Sequence[Edit] = (),
+    *,
+    pool: Pool = "mean",
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Site, Float[Tensor, "n d"]]:
+    """One vector per example and site, all sites in one pass that stops at the last of them.
+
+    Vision and projector sites: mean (or max) over the patches. Text sites: the last text token, after one and the same
+    question for every picture, so that the question cannot give the answer away; without pictures the text itself.
+    """
+    found: dict[Site, list[Tensor]] = {site: [] for site in sites}
+    question = next((e.prompt for e in examples if e.kind == "caption"), "Describe the picture.")
+    order = sorted(range(len(examples)), key=lambda row: 0 if examples[row].image else len(examples[row].prompt))
+    for start in range(0, len(order), batch_size):
+        chosen = [examples[row] for row in order[start : start + batch_size]]
+        seen = chosen[0].image is not None
+        prompts = [question if seen else example.prompt for example in chosen]
+        batch = model.prepare(prompts, [example.image for example in chosen] if seen else None, edits=edits)
+        run = model.run(batch, read=sites, edits=edits, logits=None)
+        for site in sites:
+            found[site].append(_pooled(run.activations[site], site, run.tokens, pool).float().cpu())
+        if progress:
+            progress(start + len(chosen), len(order))
+    back = torch.tensor(order).argsort()
+    return {site: torch.cat(parts)[back] for site, parts in found.items()}
+
+
+def compare_probes(
+    site: Site,
+    before: Float[ndarray, "n d"],
+    after: Float[ndarray, "n d"] | None,
+    data: ProbeData,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> ProbeResult:
+    """The probes of one site on features before and (unless None) under an edit."""
+    train, validation, test = (data.split == number for number in range(3))
+
+    def trained(x: ndarray, y: ndarray) -> Probe:
+        return fit_probe(x[train], y[train], x[validation], y[validation])
+
+    known = trained(before, data.labels)
+    scores = {"before": known.score(before[test])}
+    if after is not None:
+        scores["after_frozen"] = known.score(after[test])
+        scores["after_retrained"] = trained(after, data.labels).score(after[test])
+    y, wrong = data.labels[test], data.control[test]
+    draws = class_draws(y, resamples, seed)
+    by = {
+        kind: {k: _measured(s, y, draws, kind) for k, s in scores.items()} for kind in ("balanced", "auroc", "accuracy")
+    }
+    guess = trained(before, data.control).score(before[test])
+    task, control = rates(scores["before"], y, draws, "balanced"), rates(guess, wrong, draws, "balanced")
+    return ProbeResult(
+        site=site,
+        before=by["balanced"]["before"],
+        after_frozen=by["balanced"].get("after_frozen"),
+        after_retrained=by["balanced"].get("after_retrained"),
+        selectivity=interval(float(task[0] - control[0]), task[1:] - control[1:], int(test.sum())),
+        control=interval(float(control[0]), control[1:], int(test.sum())),
+        auroc=by["auroc"],
+        accuracy=by["accuracy"],
+        C=known.C,
+    )
+
+
+def fit_probe(
+    x: Float[ndarray, "n d"],
+    y: Bool[ndarray, " n"],
+    x_validation: Float[ndarray, "m d"],
+    y_validation: Bool[ndarray, " m"],
+    grid: Sequence[float] = GRID,
+) -> Probe:
+    """L2 logistic regression, classes weighted equally, standardised on train, C by validation log-loss.
+
+    With d > n it is solved in the row space of x, where the solution lies (the penalty is rotation invariant).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    mean, scale = x.mean(0), x.std(0)
+    # what does not vary must stay that way: rounding noise of an erased direction is no signal
+    scale = np.where(scale > 1e-5 * max(float(scale.max()), 1e-12), scale, np.inf)
+    rows, checked = (x - mean) / scale, (x_validation - mean) / scale
+    basis = np.linalg.svd(rows, full_matrices=False)[2].T if rows.shape[1] > len(rows) else None
+    if basis is not None:
+        rows, checked = rows @ basis, checked @ basis
+    if len(np.unique(y)) < 2:
+        return Probe(mean, scale, np.zeros(x.shape[1]), 1.0 if y[0] else -1.0, grid[0])
+    model = LogisticRegression(class_weight="balanced", max_iter=500, warm_start=True)
+    best: tuple[float, float, ndarray, float] | None = None
+    for c in sorted(grid):
+        model.set_params(C=c).fit(rows, y)
+        loss = _log_loss(model.decision_function(checked), y_validation)
+        if best is None or loss < best[0]:
+            best = (loss, c, model.coef_[0].copy(), float(model.intercept_[0]))
+    _, c, weight, bias = best
+    return Probe(mean, scale, weight if basis is None else basis @ weight, bias, c)
+
+
+def rates(
+    scores: Float[ndarray, " n"], y: Bool[ndarray, " n"], draws: Float[ndarray, "resamples n"], measure: Measure
+) -> Float[ndarray, " resamples+1"]:
+    """The measure of all n, followed by that of every bootstrap draw (how often each of the n is in it).
+
+    Balanced accuracy is the mean of the two classes' accuracies; AUROC the chance that a yes scores above a no, ties
+    count half. NaN where a draw has one class only.
+    """
+    weights = np.concatenate([np.ones((1, len(y))), draws])
+    yes, no = weights * y, weights * ~y
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if measure != "auroc":
+            right = (scores > 0) == y
+            if measure == "accuracy":
+                return weights @ right / weights.sum(1)
+            return (yes @ right / yes.sum(1) + no @ right / no.sum(1)) / 2
+        values, place = np.unique(scores, return_inverse=True)
+        onto = np.eye(len(values))[place]
+        yes, no = yes @ onto, no @ onto
+        below = no.cumsum(1) - no / 2
+        return (yes * below).sum(1) / (yes.sum(1) * no.sum(1))
+
+
+def class_draws(y: Bool[ndarray, " n"], resamples: int = RESAMPLES, seed: int = 0) -> Float[ndarray, "resamples n"]:
+    """Bootstrap counts of the n, each class drawn apart: one picture per group, so items are groups."""
+    order = np.argsort(~y, kind="stable")
+    drawn = draw_groups(tuple(int(size) for size in (y.sum(), (~y).sum()) if size), resamples, seed)
+    out = np.empty_like(drawn)
+    out[:, order] = drawn
+    return out
+
+
+def _measured(scores: ndarray, y: ndarray, draws: ndarray, measure: Measure) -> Measured:
+    values = rates(scores, y, draws, measure)
+    return interval(float(values[0]), values[1:], len(y))
+
+
+def _log_loss(scores: ndarray, y: ndarray) -> float:
+    loss = np.logaddexp(0, np.where(y, -scores, scores))
+    return float(np.mean([loss[side].mean() for side in (y, ~y) if side.any()]))
+
+
+def _float(x: Tensor) -> ndarray:
+    return x.detach().cpu().double().numpy()
+
+
+def _splits(concept: Concept) -> tuple[ExampleSet, ExampleSet, ExampleSet]:
+    return concept.train, concept.validation, concept.test
+
+
+def _balanced(concept: Concept, name: str, part: ExampleSet, each: int, rng: np.random.Generator) -> list[Example]:
+    forget, near, retain = (one_per_group(examples) for examples in part)
+    shuffled = [[pile[k] for k in rng.permutation(len(pile))] for pile in (forget, near, retain)]
+    each = min(each, len(forget), len(near) + len(retain))
+    if each < 2:
+        raise ValueError(
+            f"probe: the {name} split of {concept.name!r} has {len(forget)} pictures (texts) with it and "
+            f"{len(near) + len(retain)} without; give at least 2 of both."
+        )
+    hard = max(min(each // 2, len(near)), each - len(retain))
+    return shuffled[0][:each] + shuffled[1][:hard] + shuffled[2][: each - hard]
+
+
+def _control(examples: Sequence[Example], concept: Concept, rng: np.random.Generator) -> Bool[ndarray, " n"]:
+    """A random label per type, half of the types each way. The type is the commonest other thing an example shows."""
+    counts = Counter(name for example in examples for name in example.shows if name != concept.name)
+    types = [
+        max(example.shows - {concept.name}, key=lambda name: (counts[name], name), default=example.group or f"#{row}")
+        for row, example in enumerate(examples)
+    ]
+    names = sorted(set(types))
+    label = dict(zip((names[k] for k in rng.permutation(len(names))), np.arange(len(names)) % 2 == 0, strict=True))
+    return np.array([label[kind] for kind in types])
+
+
+def _pooled(x: Float[Tensor, "b t d"], site: Site, tokens: Any, pool: Pool) -> Float[Tensor, "b d"]:
+    if site.tower == "text":
+        return x[torch.arange(len(x), device=x.device), tokens.last.to(x.device)]
+    patches = x[:, tokens.patches(site).to(x.device)].float()
+    return patches.mean(1) if pool == "mean" else patches.amax(1)
