@@ -166,7 +166,7 @@ def causal_rerank(
     picture. Raises ValueError without examples.
     """
     if not target or (caution > 0 and not keep):
-        raise ValueError(f"A causal ranking needs target and kept examples; there are {len(target)} and {len(keep)}.")
+        raise ValueError(f"A causal ranking needs target and kept examples, not {len(target)} and {len(keep)}.")
     site, rows = candidates.site, candidates.rows
     fall = attribute(model, site, rows, target, batch_size).mean(0)
     cost = attribute(model, site, rows, keep, batch_size).abs().mean(0) if caution > 0 else torch.zeros_like(fall)

@@ -85,7 +85,7 @@ class SaeDictionary:
         return z @ self._rows.decoder + self.b_dec if self._rows else self._sae.decode(z)
 
     def rows(self, features: Int[Tensor, " k"]) -> FeatureRows:
-        """The exact rows of these features. Raises LookupError for an unknown one, ValueError for a kind without rows."""
+        """The exact rows of these features. Raises LookupError for an unknown one, ValueError where none exist."""
         features = torch.as_tensor(features, dtype=torch.long, device=self.device).flatten()
         if features.numel() and not 0 <= int(features.min()) <= int(features.max()) < self.d_sae:
             bad = features[(features < 0) | (features >= self.d_sae)][:5].tolist()

@@ -51,7 +51,7 @@ def group_of(example: Example) -> str:
 
 
 def plan(examples: Sequence[Example], site: Site) -> Plan:
-    """Each picture once and each text of a group once, groups together. Raises ValueError where a picture is missing."""
+    """Each picture once, each text of a group once, groups together. Raises ValueError where a picture is missing."""
     if not examples:
         raise ValueError("There are no examples to harvest.")
     if site.tower != "text" and any(example.image is None for example in examples):
@@ -92,8 +92,9 @@ def harvest(
     """Every content token's activation at `site`: patches in vision tower and projector, image and text tokens in text.
 
     Padding, special tokens and CLS are left out. `per_group` keeps that many random tokens of each example (Pach et
-    al. 2025 train on 2 patches a picture). With a folder, shards are written whole as they fill and an interrupted harvest
-    resumes; without, they stay in memory. Raises ValueError for a folder that holds another harvest, Cancelled on request.
+    al. 2025 train on 2 patches a picture). With a folder, shards are written whole as they fill and an interrupted
+    harvest resumes; without, they stay in memory. Raises ValueError for a folder that holds another harvest, Cancelled
+    on request.
     """
     chosen = plan(examples, site)
     ranges = [

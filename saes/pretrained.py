@@ -34,7 +34,7 @@ def site_of(hook_name: str) -> Site:
     except ValueError:
         raise ValueError(
             f"Hook {hook_name!r} is no site here. Known are blocks.N.hook_resid_post, hook_resid_pre (N > 0), "
-            "hook_attn_out, hook_mlp_out, and vision_encoder.encoder_layers.N.hook_out; give the site yourself if it equals one."
+            "hook_attn_out, hook_mlp_out, and vision_encoder.encoder_layers.N.hook_out; give the site if it equals one."
         ) from None
 
 
@@ -72,7 +72,7 @@ def load_pretrained(
     except Exception as error:
         # huggingface_hub raises many kinds (offline, 401, 404, timeouts), some of them neither OSError nor ValueError.
         raise LookupError(
-            f"Could not fetch SAE {sae_id!r} of release {release!r} ({type(error).__name__}: {error}). Without a network, "
-            "copy its files (cfg.json, sae_weights.safetensors) to a folder and give that folder."
+            f"Could not fetch SAE {sae_id!r} of release {release!r} ({type(error).__name__}: {error}). Without a "
+            "network, copy its files (cfg.json, sae_weights.safetensors) to a folder and give that folder."
         ) from error
     return SaeDictionary(sae, site or site_of(str(sae.cfg.metadata.hook_name or "")), f"{release}/{sae_id}")

@@ -204,8 +204,9 @@ def concept_quality(
     for side, where in (("train", train), ("held-out", held_out)):
         for name, count in zip(names, truth[where].sum(0).tolist(), strict=True):
             if not 0 < count < int(where.sum()):
+                total = int(where.sum())
                 raise ValueError(
-                    f"{name!r} is in {count} of {int(where.sum())} {side} groups; some with and some without are needed."
+                    f"{name!r} is in {count} of {total} {side} groups; some with it and some without are needed."
                 )
     values = of.max.float()
     on_train = auroc(values[train], truth[train])
