@@ -61,13 +61,11 @@ def load(
 
 
 def _folder(source: str) -> str:
-    if Path(source).expanduser().is_dir():
-        return str(Path(source).expanduser())
     if source in _zoo_names():
         from concept_forget import zoo
 
         return str(zoo.folder(source))
-    return source
+    return str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
 
 
 def _zoo_names() -> tuple[str, ...]:

@@ -197,7 +197,7 @@ class HookedModel:
         stopping_criteria: Any = None,
         **settings: Any,
     ) -> Generation:
-        """What the model says after each prompt: greedy, unless `settings` (of transformers' generate) say otherwise."""
+        """What the model says after each prompt, greedily unless `settings` (those of transformers) say otherwise."""
         self._check_prompted(batch, edits)
         if not settings.get("do_sample"):
             # Sampling settings of the model's own generation config would only raise warnings.

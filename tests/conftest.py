@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,14 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from concept_forget.model import HookedModel
 
-SENTENCES = ["what is shown here ?", "a red cup on wood .", "yes", "no", "which colour is the cup ?", "is there a star ?"]
+SENTENCES = [
+    "what is shown here ?",
+    "a red cup on wood .",
+    "yes",
+    "no",
+    "which colour is the cup ?",
+    "is there a star ?",
+]
 CHAT = (
     "{% for message in messages %}USER: {% if message['content'] is string %}{{ message['content'] }}{% else %}"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}PICTURE{% else %}{{ part['text'] }}{% endif %}"
@@ -50,7 +59,9 @@ def tokenizer(image_token: str | None = None, chat: bool = True) -> PreTrainedTo
     core.decoder = decoders.ByteLevel()
     special = ["<pad>", "<s>", "</s>", *([image_token] if image_token else [])]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     core.train_from_iterator(SENTENCES, trainer)
     made = PreTrainedTokenizerFast(
         tokenizer_object=core,
@@ -93,16 +104,14 @@ def tiny_llama() -> HookedModel:
 @pytest.fixture(scope="session")
 def tiny_gpt2() -> HookedModel:
     words = tokenizer(chat=False)
-    config = GPT2Config(vocab_size=len(words), n_positions=256, n_embd=32, n_layer=3, n_head=4, bos_token_id=1, eos_token_id=2)
+    config = GPT2Config(
+        vocab_size=len(words), n_positions=256, n_embd=32, n_layer=3, n_head=4, bos_token_id=1, eos_token_id=2
+    )
     return HookedModel(speaking(GPT2LMHeadModel(config)), words, "tiny random gpt2")
 
 
 @pytest.fixture(scope="session")
 def tiny_llava() -> HookedModel:
-    return make_llava()
-
-
-def make_llava() -> HookedModel:
     words = tokenizer("<image>")
     vision = CLIPVisionConfig(
         hidden_size=24,
@@ -135,10 +144,6 @@ def make_llava() -> HookedModel:
 
 @pytest.fixture(scope="session")
 def tiny_mllama() -> HookedModel:
-    return make_mllama()
-
-
-def make_mllama(max_tiles: int = 2) -> HookedModel:
     words = tokenizer("<|image|>")
     vision = MllamaVisionConfig(
         hidden_size=24,
@@ -148,15 +153,17 @@ def make_mllama(max_tiles: int = 2) -> HookedModel:
         attention_heads=4,
         image_size=PIXELS,
         patch_size=PATCH,
-        max_num_tiles=max_tiles,
+        max_num_tiles=2,
         intermediate_layers_indices=[1, 3],
         vision_output_dim=72,
-        supported_aspect_ratios=[[1, 1], [1, 2], [2, 1]][: 1 if max_tiles == 1 else 3],
+        supported_aspect_ratios=[[1, 1], [1, 2], [2, 1]],
     )
     text = MllamaTextConfig(**text_config(len(words), cross_attention_layers=[1, 3], tie_word_embeddings=False))
     text.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
-    config = MllamaConfig(vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids("<|image|>"))
-    images = MllamaImageProcessorPil(size={"height": PIXELS, "width": PIXELS}, max_image_tiles=max_tiles)
+    config = MllamaConfig(
+        vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids("<|image|>")
+    )
+    images = MllamaImageProcessorPil(size={"height": PIXELS, "width": PIXELS}, max_image_tiles=2)
     processor = MllamaProcessor(images, words, chat_template=words.chat_template)
     return HookedModel(speaking(MllamaForConditionalGeneration(config)), processor, "tiny random mllama")
 
@@ -186,7 +193,20 @@ def tiny_paligemma() -> HookedModel:
     return HookedModel(speaking(PaliGemmaForConditionalGeneration(config)), processor, "tiny random paligemma")
 
 
-def picture(seed: int, width: int = PIXELS, height: int = PIXELS) -> Image.Image:
-    """A noise picture: every seed another."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., Image.Image]:
+    """picture(seed, width, height): a noise picture, every seed another."""
+
+    def make(seed: int, width: int = PIXELS, height: int = PIXELS) -> Image.Image:
+        return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+    return make
+
+
+TINY = ("tiny_llama", "tiny_gpt2", "tiny_llava", "tiny_mllama", "tiny_paligemma")
+
+
+@pytest.fixture(params=TINY)
+def tiny(request: pytest.FixtureRequest) -> HookedModel:
+    """Each of the small models in turn."""
+    return request.getfixturevalue(request.param)
