@@ -161,8 +161,8 @@ def causal_rerank(
     """The candidates by how far they lower the target's log-probability per unit of change to the kept answers.
 
     First order: `T_i / (R_i + mean R / caution)` with T the mean attribution on `target` and R the mean |attribution|
-    on `keep`; `caution` 0 ranks by T alone. With `verify` = m the best m are then ablated exactly, one at a time, and only
-    they are returned, by `fall_i / (KL_i + mean KL / caution)`. Examples come from `examples_of`, or are texts without
+    on `keep`; `caution` 0 ranks by T alone. With `verify` = m the best m are then ablated exactly, one at a time, and
+    only they are returned, by `fall_i / (KL_i + mean KL / caution)`. Examples come from `examples_of`, or are texts without
     picture. Raises ValueError without examples.
     """
     if not target or (caution > 0 and not keep):

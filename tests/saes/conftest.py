@@ -43,7 +43,9 @@ def coordinates(d: int, site: Site = SITE) -> SaeDictionary:
 def identity(d: int, site: Site = SITE) -> SaeDictionary:
     """2 d features that give back any activation exactly: max(x_i, 0) and max(-x_i, 0)."""
     both = torch.cat([torch.eye(d), -torch.eye(d)])
-    return SaeDictionary.from_rows(FeatureRows(both, torch.zeros(2 * d), torch.zeros(2 * d), both), torch.zeros(d), site)
+    return SaeDictionary.from_rows(
+        FeatureRows(both, torch.zeros(2 * d), torch.zeros(2 * d), both), torch.zeros(d), site
+    )
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,9 @@ def test_a_planted_choice_is_stable_and_one_of_noise_is_not(planted):
 def test_a_split_by_examples_follows_their_groups(planted):
     found = moments(planted.dictionary, planted.store)
     examples = ExampleSet(
-        (Example("?", "yes", group="picture 3"),), (Example("?", "no", group="picture 5"),), (Example("?", "no", group="gone"),)
+        (Example("?", "yes", group="picture 3"),),
+        (Example("?", "no", group="picture 5"),),
+        (Example("?", "no", group="gone"),),
     )
     split = found.split(examples)
     assert [part.nonzero().flatten().tolist() for part in split] == [[3], [5], []]
