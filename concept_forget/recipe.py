@@ -191,4 +191,5 @@ def _edit(entry: dict[str, Any], tensors: dict[str, Tensor], index: int) -> Edit
         if name.startswith(start) and not name.startswith(gate_start)
     }
     site = None if entry["site"] is None else Site.parse(entry["site"])
-    return EDITS[entry["kind"]].from_parts(Parts(entry["settings"], own, site, gate))
+    edit: Any = EDITS[entry["kind"]].from_parts(Parts(entry["settings"], own, site, gate))
+    return edit

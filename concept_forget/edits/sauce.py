@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,27 +15,24 @@ from concept_forget.edits.parts import Parts, moved, working_dtype
 from concept_forget.sites import Site
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class RowsDictionary:
     """A dictionary given by all its rows: `encode` is that of `FeatureRows`, `decode(z) = z @ decoder + offset`."""
 
     site: Site
     all_rows: FeatureRows
     offset: Float[Tensor, " d"]
+    d_in: int = field(init=False)
+    d_sae: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.d_sae, self.d_in = self.all_rows.encoder.shape
 
     @classmethod
     def of(cls, dictionary: Dictionary) -> RowsDictionary:
         """The rows of any dictionary, read through its protocol; exact for ReLU and JumpReLU."""
         rows = dictionary.rows(torch.arange(dictionary.d_sae))
         return cls(dictionary.site, rows, dictionary.decode(torch.zeros_like(rows.bias)).detach())
-
-    @property
-    def d_in(self) -> int:
-        return self.all_rows.encoder.shape[1]
-
-    @property
-    def d_sae(self) -> int:
-        return self.all_rows.encoder.shape[0]
 
     def encode(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... f"]:
         return self.all_rows.encode(x)

@@ -68,8 +68,9 @@ def group_activations(
     groups = one_per_group(examples)
     if not groups:
         raise ValueError("There is no picture (text) to read activations from; give at least one example.")
-    for with_image, run in _runs(groups, batch_size):
-        batch = model.prepare([e.prompt for e in run], [e.image for e in run] if with_image else None)
+    for run in _runs(groups, batch_size):
+        images = [e.image for e in run if e.image is not None]
+        batch = model.prepare([e.prompt for e in run], images or None)
         read = model.run(batch, read=[site], logits=None)
         x = read.activations[site].detach()
         everything = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
@@ -84,13 +85,13 @@ def group_activations(
         yield TokenActivations(x, eligible, content)
 
 
-def _runs(groups: list[Example], batch_size: int) -> Iterator[tuple[bool, list[Example]]]:
+def _runs(groups: list[Example], batch_size: int) -> Iterator[list[Example]]:
     """Consecutive groups that all have a picture or all have none, at most `batch_size` at a time."""
     start = 0
     for end in range(1, len(groups) + 1):
         here = groups[start].image is not None
         if end == len(groups) or end - start == batch_size or (groups[end].image is not None) != here:
-            yield here, groups[start:end]
+            yield groups[start:end]
             start = end
 
 
