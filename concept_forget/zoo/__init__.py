@@ -1,0 +1,18 @@
+"""The small trained models: real classes, real processors, so that everything runs offline on the real code path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NAMES = ("tiny-llava", "tiny-mllama")
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def folder(name: str) -> Path:
+    """The shipped folder of a zoo model, for `from_pretrained`. Raises LookupError that lists the names."""
+    if name not in NAMES:
+        raise LookupError(f"No zoo model is called {name!r}. There are {', '.join(NAMES)}.")
+    path = WEIGHTS / name
+    if not (path / "model.safetensors").is_file():
+        raise LookupError(f"{name} has no weights in {path}. Make them with: concept-forget zoo train {name}")
+    return path

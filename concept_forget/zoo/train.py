@@ -1,0 +1,182 @@
+"""`concept-forget zoo train NAME`: how the shipped models were made, checkpointed and resumable."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+from concept_forget.provenance import write_atomic
+from concept_forget.worlds import Scene, questions, texts
+from concept_forget.zoo import NAMES, folder
+from concept_forget.zoo.build import BUILDERS
+from concept_forget.zoo.language import Packer, answer_loss
+from concept_forget.zoo.optim import Optimiser
+from concept_forget.zoo.tower import Heads, Pictures, accuracy, image_features, pictures, warm_start
+
+Progress = Callable[[str, int, int, dict[str, float]], None]
+"""Called with the phase, the step, the number of steps and the latest figures."""
+
+
+@dataclass(frozen=True)
+class ZooSettings:
+    """How long and how fast; the defaults made the shipped weights."""
+
+    tower_steps: int = 500
+    language_steps: int = 1200
+    tower_batch: int = 128
+    language_batch: int = 32
+    tower_rate: float = 2e-3
+    language_rate: float = 2e-3
+    seed: int = 0
+    save_every: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.tower_steps, self.language_steps, self.tower_batch, self.language_batch, self.save_every) < 1:
+            raise ValueError("Steps, batches and save_every must be at least 1.")
+
+
+PHASES = ("tower", "language")
+
+
+class _Job:
+    """One training in a folder: the model, where it stands, and a log that a resumed run continues."""
+
+    def __init__(self, name: str, out: Path, settings: ZooSettings, progress: Progress | None) -> None:
+        self.name, self.out, self.settings, self.progress = name, out, settings, progress
+        self.model, self.processor = BUILDERS[name](texts(), settings.seed)
+        self.checkpoint = out / "checkpoint.pt"
+        self.start = time.time()
+
+    def saved(self) -> dict | None:
+        """The last checkpoint, or None. Raises ValueError when it was made with other settings."""
+        if not self.checkpoint.is_file():
+            return None
+        state = torch.load(self.checkpoint, weights_only=True)
+        if state["settings"] != asdict(self.settings):
+            raise ValueError(f"{self.checkpoint} was made with {state['settings']}. Remove it to start anew.")
+        return state
+
+    def train(
+        self,
+        phase: str,
+        modules: list[nn.Module],
+        rate: float,
+        steps: int,
+        loss: Callable[[int], Tensor],
+        measure: Callable[[], dict[str, float]],
+    ) -> None:
+        """Lowers `loss(step)`, which must depend on nothing but the step; goes on where a checkpoint stands."""
+        optimiser = Optimiser(modules, rate, steps)
+        if (state := self.saved()) is not None:
+            self.model.load_state_dict(state["model"])
+            if PHASES.index(state["phase"]) > PHASES.index(phase):
+                return
+            if state["phase"] == phase:
+                for module, weights in zip(modules, state["modules"], strict=True):
+                    module.load_state_dict(weights)
+                optimiser.load_state_dict(state["optimiser"])
+        total, since = 0.0, 0
+        while optimiser.done < steps:
+            with torch.autocast(self.model.device.type, torch.bfloat16):
+                value = loss(optimiser.done)
+            value.backward()
+            optimiser.step()
+            total, since = total + float(value.detach()), since + 1
+            figures: dict[str, float] = {}
+            if optimiser.done % self.settings.save_every == 0 or optimiser.done == steps:
+                figures = {"loss": round(total / since, 4)} | {k: round(v, 4) for k, v in measure().items()}
+                total, since = 0.0, 0
+                self._log({"phase": phase, "step": optimiser.done, **figures})
+                self._save(phase, modules, optimiser)
+            if self.progress is not None:
+                self.progress(phase, optimiser.done, steps, figures)
+
+    def _log(self, figures: dict[str, object]) -> None:
+        line = json.dumps({**figures, "seconds": round(time.time() - self.start)})
+        with (self.out / "training.jsonl").open("a") as log:
+            log.write(line + "\n")
+
+    def _save(self, phase: str, modules: list[nn.Module], optimiser: Optimiser) -> None:
+        partial = self.checkpoint.with_suffix(".partial")
+        state = {
+            "settings": asdict(self.settings),
+            "phase": phase,
+            "model": self.model.state_dict(),
+            "modules": [module.state_dict() for module in modules],
+            "optimiser": optimiser.state_dict(),
+        }
+        torch.save(state, partial)
+        partial.replace(self.checkpoint)
+
+
+def train(name: str, out: Path, settings: ZooSettings | None = None, progress: Progress | None = None) -> Path:
+    """Train the zoo model `name` into the folder `out`: tower first, then the language side with the tower frozen.
+
+    The tower learns on the labels of fresh pictures of the training combinations (a new one every step), the language
+    side on all their questions. A run that was stopped goes on from its last checkpoint. Raises LookupError for an
+    unknown name.
+    """
+    if name not in NAMES:
+        raise LookupError(f"No zoo model is called {name!r}. There are {', '.join(NAMES)}.")
+    settings = settings or ZooSettings()
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    job = _Job(name, out, settings, progress)
+    if name == "tiny-mllama" and job.saved() is None:
+        warm_start(job.model, AutoModelForImageTextToText.from_pretrained(folder("tiny-llava")))
+    _train_tower(job)
+    _train_language(job)
+    job.model.save_pretrained(out)
+    job.processor.save_pretrained(out)
+    write_atomic(out / "training.json", json.dumps({"name": name, **asdict(settings)}, indent=1) + "\n")
+    job.checkpoint.unlink()
+    return out
+
+
+def _tower(model: PreTrainedModel) -> nn.Module:
+    return model.model.vision_tower if hasattr(model.model, "vision_tower") else model.model.vision_model
+
+
+def _train_tower(job: _Job) -> None:
+    settings, model, image_processor = job.settings, job.model, job.processor.image_processor
+    held_out = pictures("validation", 500, (settings.seed, 1), image_processor)
+    with torch.no_grad():
+        heads = Heads(image_features(model, held_out.pixels[:1]).shape[-1])
+
+    def loss(step: int) -> Tensor:
+        batch = pictures("train", settings.tower_batch, (settings.seed, 0, step), image_processor)
+        return heads.loss(image_features(model, batch.pixels), batch.labels)
+
+    def measure() -> dict[str, float]:
+        return accuracy(model, heads, held_out)
+
+    job.train("tower", [_tower(model), heads], settings.tower_rate, settings.tower_steps, loss, measure)
+
+
+def _train_language(job: _Job) -> None:
+    settings, model, image_processor = job.settings, job.model, job.processor.image_processor
+    packer = Packer(job.processor)
+    held_out = pictures("validation", 64, (settings.seed, 3), image_processor)
+    sides = [model.model.multi_modal_projector, model.model.language_model, model.lm_head]
+
+    def batch_loss(batch: Pictures, seed: int) -> Tensor:
+        with torch.no_grad():
+            features = image_features(model, batch.pixels)
+        return answer_loss(model, packer.pack([questions(Scene(spec), seed) for spec in batch.specs]), features)
+
+    def loss(step: int) -> Tensor:
+        batch = pictures("train", settings.language_batch, (settings.seed, 2, step), image_processor)
+        return batch_loss(batch, step)
+
+    @torch.no_grad()
+    def measure() -> dict[str, float]:
+        return {"validation loss": float(batch_loss(held_out, 0))}
+
+    job.train("language", sides, settings.language_rate, settings.language_steps, loss, measure)
