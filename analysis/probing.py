@@ -13,19 +13,16 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
+from analysis.logistic import Measure, Probe, class_draws, fit_probe, rates
 from concept_forget.concepts import Concept, Example, ExampleSet, one_per_group
-from concept_forget.evaluation.metrics import RESAMPLES, Measured, draw_groups, interval
+from concept_forget.evaluation.metrics import RESAMPLES, Measured, interval
 from concept_forget.sites import Site
 
 if TYPE_CHECKING:
     from concept_forget.edits.base import Edit
     from concept_forget.model import HookedModel
 
-GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse strengths C of the L2 penalty (scikit-learn's convention) to choose from on validation."""
-
 Pool = Literal["mean", "max"]
-Measure = Literal["balanced", "accuracy", "auroc"]
 
 
 class ProbeData(NamedTuple):
@@ -74,19 +71,6 @@ class ProbeResult:
             "accuracy": {name: part.to_json() for name, part in self.accuracy.items()},
             "C": self.C,
         }
-
-
-class Probe(NamedTuple):
-    """A trained linear probe: score(x) = (x - mean) / scale . weight + bias; above 0 means yes."""
-
-    mean: Float[ndarray, " d"]
-    scale: Float[ndarray, " d"]
-    weight: Float[ndarray, " d"]
-    bias: float
-    C: float
-
-    def score(self, x: Float[ndarray, "n d"]) -> Float[ndarray, " n"]:
-        return (x - self.mean) / self.scale @ self.weight + self.bias
 
 
 def probe(
@@ -159,9 +143,13 @@ def gather(
     """
     found: dict[Site, list[Tensor]] = {site: [] for site in sites}
     question = next((e.prompt for e in examples if e.kind == "caption"), "Describe the picture.")
-    order = sorted(range(len(examples)), key=lambda row: 0 if examples[row].image else len(examples[row].prompt))
-    for start in range(0, len(order), batch_size):
-        chosen = [examples[row] for row in order[start : start + batch_size]]
+    done = 0
+    pictures = [row for row, example in enumerate(examples) if example.image is not None]
+    texts = [row for row, example in enumerate(examples) if example.image is None]
+    texts.sort(key=lambda row: len(examples[row].prompt))
+    parts = [pile[k : k + batch_size] for pile in (pictures, texts) for k in range(0, len(pile), batch_size)]
+    for rows in parts:
+        chosen = [examples[row] for row in rows]
         seen = chosen[0].image is not None
         prompts = [question if seen else example.prompt for example in chosen]
         batch = model.prepare(prompts, [example.image for example in chosen] if seen else None, edits=edits)
@@ -169,9 +157,9 @@ def gather(
         for site in sites:
             found[site].append(_pooled(run.activations[site], site, run.tokens, pool).float().cpu())
         if progress:
-            progress(start + len(chosen), len(order))
-    back = torch.tensor(order).argsort()
-    return {site: torch.cat(parts)[back] for site, parts in found.items()}
+            progress(done := done + len(chosen), len(examples))
+    back = torch.tensor(pictures + texts).argsort()
+    return {site: torch.cat(vectors)[back] for site, vectors in found.items()}
 
 
 def compare_probes(
@@ -213,79 +201,9 @@ def compare_probes(
     )
 
 
-def fit_probe(
-    x: Float[ndarray, "n d"],
-    y: Bool[ndarray, " n"],
-    x_validation: Float[ndarray, "m d"],
-    y_validation: Bool[ndarray, " m"],
-    grid: Sequence[float] = GRID,
-) -> Probe:
-    """L2 logistic regression, classes weighted equally, standardised on train, C by validation log-loss.
-
-    With d > n it is solved in the row space of x, where the solution lies (the penalty is rotation invariant).
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    mean, scale = x.mean(0), x.std(0)
-    # what does not vary must stay that way: rounding noise of an erased direction is no signal
-    scale = np.where(scale > 1e-5 * max(float(scale.max()), 1e-12), scale, np.inf)
-    rows, checked = (x - mean) / scale, (x_validation - mean) / scale
-    basis = np.linalg.svd(rows, full_matrices=False)[2].T if rows.shape[1] > len(rows) else None
-    if basis is not None:
-        rows, checked = rows @ basis, checked @ basis
-    if len(np.unique(y)) < 2:
-        return Probe(mean, scale, np.zeros(x.shape[1]), 1.0 if y[0] else -1.0, grid[0])
-    model = LogisticRegression(class_weight="balanced", max_iter=500, warm_start=True)
-    best: tuple[float, float, ndarray, float] | None = None
-    for c in sorted(grid):
-        model.set_params(C=c).fit(rows, y)
-        loss = _log_loss(model.decision_function(checked), y_validation)
-        if best is None or loss < best[0]:
-            best = (loss, c, model.coef_[0].copy(), float(model.intercept_[0]))
-    _, c, weight, bias = best
-    return Probe(mean, scale, weight if basis is None else basis @ weight, bias, c)
-
-
-def rates(
-    scores: Float[ndarray, " n"], y: Bool[ndarray, " n"], draws: Float[ndarray, "resamples n"], measure: Measure
-) -> Float[ndarray, " resamples+1"]:
-    """The measure of all n, followed by that of every bootstrap draw (how often each of the n is in it).
-
-    Balanced accuracy is the mean of the two classes' accuracies; AUROC the chance that a yes scores above a no, ties
-    count half. NaN where a draw has one class only.
-    """
-    weights = np.concatenate([np.ones((1, len(y))), draws])
-    yes, no = weights * y, weights * ~y
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if measure != "auroc":
-            right = (scores > 0) == y
-            if measure == "accuracy":
-                return weights @ right / weights.sum(1)
-            return (yes @ right / yes.sum(1) + no @ right / no.sum(1)) / 2
-        values, place = np.unique(scores, return_inverse=True)
-        onto = np.eye(len(values))[place]
-        yes, no = yes @ onto, no @ onto
-        below = no.cumsum(1) - no / 2
-        return (yes * below).sum(1) / (yes.sum(1) * no.sum(1))
-
-
-def class_draws(y: Bool[ndarray, " n"], resamples: int = RESAMPLES, seed: int = 0) -> Float[ndarray, "resamples n"]:
-    """Bootstrap counts of the n, each class drawn apart: one picture per group, so items are groups."""
-    order = np.argsort(~y, kind="stable")
-    drawn = draw_groups(tuple(int(size) for size in (y.sum(), (~y).sum()) if size), resamples, seed)
-    out = np.empty_like(drawn)
-    out[:, order] = drawn
-    return out
-
-
 def _measured(scores: ndarray, y: ndarray, draws: ndarray, measure: Measure) -> Measured:
     values = rates(scores, y, draws, measure)
     return interval(float(values[0]), values[1:], len(y))
-
-
-def _log_loss(scores: ndarray, y: ndarray) -> float:
-    loss = np.logaddexp(0, np.where(y, -scores, scores))
-    return float(np.mean([loss[side].mean() for side in (y, ~y) if side.any()]))
 
 
 def _float(x: Tensor) -> ndarray:
@@ -324,5 +242,10 @@ def _control(examples: Sequence[Example], concept: Concept, rng: np.random.Gener
 def _pooled(x: Float[Tensor, "b t d"], site: Site, tokens: Any, pool: Pool) -> Float[Tensor, "b d"]:
     if site.tower == "text":
         return x[torch.arange(len(x), device=x.device), tokens.last.to(x.device)]
-    patches = x[:, tokens.patches(site).to(x.device)].float()
-    return patches.mean(1) if pool == "mean" else patches.amax(1)
+    places, real = tokens.patches(site).to(x.device), tokens.eligible(site)
+    patches = x[:, places].float()
+    # a picture with fewer tiles than another of its batch has places that show nothing
+    real = torch.ones_like(patches[..., :1], dtype=torch.bool) if real is None else real.to(x.device)[:, places, None]
+    if pool == "max":
+        return patches.masked_fill(~real, -torch.inf).amax(1)
+    return (patches * real).sum(1) / real.sum(1)
