@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from app.concept_spec import Other, Spec, fill
-from concept_forget.concepts import Concept, Example, ExampleSet
+from concept_forget.concepts import Concept, Example, ExampleSet, Kind
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 TEXTS = frozenset({".txt", ".jsonl"})
@@ -85,7 +85,12 @@ def questions(item: Item, spec: Spec, shown: bool, seed: int = 0) -> list[Exampl
         return fill(question, text=item.text)
 
     asked = []
-    for kind, answer in (("yesno", "yes" if shown else "no"), ("short", spec.name), ("caption", "")):
+    about_it: tuple[tuple[Kind, str], ...] = (
+        ("yesno", "yes" if shown else "no"),
+        ("short", spec.name),
+        ("caption", ""),
+    )
+    for kind, answer in about_it:
         phrasings = spec.ask(kind, text)
         if not phrasings or (kind == "short" and not shown):
             continue

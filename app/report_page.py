@@ -79,7 +79,7 @@ def render(
 
 
 def verdict(results: Mapping[str, Any]) -> list[str]:
-    """Three plain sentences: what it no longer says, what else it still says, what the controls and probes make of that."""
+    """Plain sentences: what it no longer says, what else it still says, what the probes still read."""
     name, metrics = results["concept"], results["metrics"]
     before, after = ({key: change[when]["value"] for key, change in metrics.items()} for when in ("before", "after"))
     said = []
@@ -187,7 +187,11 @@ def _verdict(answer: Answer, concept: str) -> str:
         return f"still names {concept}" if answer.status_after == "correct" else "no longer named"
     if answer.role == "UAd":
         return f"still sees {concept}" if answer.status_after == "correct" else "no longer seen"
-    return "kept" if answer.status_after == "correct" else ("lost" if answer.status_before == "correct" else "wrong before")
+    return (
+        "kept"
+        if answer.status_after == "correct"
+        else ("lost" if answer.status_before == "correct" else "wrong before")
+    )
 
 
 def _value(probe: Mapping[str, Any], key: str) -> float:
@@ -213,7 +217,9 @@ def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(__file__).parent
-    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     environment.filters |= {"percent": percent, "interval": _interval, "signed": _signed}
     environment.filters["measured"] = lambda value: figures.measured(value)[0]
     return environment.get_template("report.html.jinja")

@@ -1,0 +1,126 @@
+"""Settings chosen on validation: every candidate on a few questions, the best of them on more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from app.dictionaries import DEFAULT_RANKING, Progress
+from app.opening import PLUS, find_method
+from concept_forget.concepts import Concept, ForgetRequest
+from concept_forget.directions import FeatureSet
+from concept_forget.edits import Edit
+from concept_forget.evaluation import AnswerBook, evaluate
+from concept_forget.evaluation.metrics import ROLES, harmonic_mean
+from concept_forget.methods import METHODS, Clamp, GatedClamp, Method, RandomFeatures
+from concept_forget.model import HookedModel
+
+RANKINGS = {"sauce": ("sauce",), "clamp": ("contrast", "causal"), "gated_clamp": ("contrast", "sauce", "causal")}
+"""Rankings a method chooses from on validation; others work with the first of `DEFAULT_RANKING`."""
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """How settings are chosen on validation: all on a few questions, then the best on more."""
+
+    first: int = 12
+    """Questions per metric for every candidate."""
+    second: int = 48
+    """Questions per metric for those that are left."""
+    keep: int = 5
+    """Candidates that reach the second round."""
+
+
+class Choice(NamedTuple):
+    """The settings chosen on validation, with their edit."""
+
+    method: Method
+    edit: Edit
+    ranking: str
+    tried: list[dict[str, Any]]
+    """Every candidate with its validation scores, the chosen one first."""
+
+
+def choose_method(
+    model: HookedModel,
+    concept: Concept,
+    name: str,
+    ranked: Mapping[str, FeatureSet],
+    *,
+    seed: int = 0,
+    choosing: Choosing | None = None,
+    book: AnswerBook | None = None,
+    progress: Progress | None = None,
+) -> Choice:
+    """The settings of a method with the highest harmonic mean of the five metrics on validation, with their edit."""
+    choosing, book = choosing or Choosing(), book or AnswerBook(model)
+    request = ForgetRequest(concept, seed)
+    candidates = list(_candidates(model, request, name, ranked))
+    if len(candidates) == 1:
+        ranking, method, edit = candidates[0]
+        return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
+    scored: list[tuple[float, int, dict[str, Any]]] = []
+    for number, (_, _, edit) in enumerate(candidates):
+        if progress:
+            progress("choosing settings on validation", number, len(candidates) + choosing.keep)
+        scored.append(_judged(model, concept, edit, choosing.first, book, number))
+    best = sorted(scored, key=lambda entry: (-entry[0], entry[1]))[: choosing.keep]
+    final = []
+    for number, (_, index, _) in enumerate(best):
+        if progress:
+            progress("choosing settings on validation", len(candidates) + number, len(candidates) + choosing.keep)
+        final.append(_judged(model, concept, candidates[index][2], choosing.second, book, index))
+    final.sort(key=lambda entry: (-entry[0], entry[1]))
+    reached = {index: rates for _, index, rates in final}
+    rest = [entry for entry in sorted(scored, key=lambda entry: -entry[0]) if entry[1] not in reached]
+    tried = [
+        {
+            **candidates[index][1].settings(),
+            "ranking": candidates[index][0],
+            "round": 2 if index in reached else 1,
+            "score": round(score, 4),
+            **rates,
+            "chosen": position == 0,
+        }
+        for position, (score, index, rates) in enumerate([*final, *rest])
+    ]
+    ranking, method, edit = candidates[final[0][1]]
+    return Choice(method, edit, ranking, tried)
+
+
+def control_methods(chosen: Method) -> dict[str, Method]:
+    """The two controls of an edit: asking, and the same edit on random features (a plain clamp where it has none)."""
+    of = chosen if isinstance(chosen, Clamp | GatedClamp) else Clamp()
+    return {"prompt": METHODS["prompt"](), "random_features": RandomFeatures(of=of)}
+
+
+def method_of(settings: Mapping[str, Any]) -> Method:
+    """The method that `Method.settings` described."""
+    return METHODS[settings["method"]](**{key: value for key, value in settings.items() if key != "method"})
+
+
+def rankings_of(name: str) -> tuple[str, ...]:
+    """The rankings that a method chooses from."""
+    return RANKINGS["gated_clamp"] if name == PLUS else RANKINGS.get(name, DEFAULT_RANKING)
+
+
+def _candidates(
+    model: HookedModel, request: ForgetRequest, name: str, ranked: Mapping[str, FeatureSet]
+) -> Iterator[tuple[str, Method, Edit]]:
+    for base in find_method(name):
+        for ranking in rankings_of(base.name):
+            if ranking in ranked:
+                for method, edit in base.fit_grid(model, request, ranked[ranking]):
+                    yield ranking, method, edit
+
+
+def _judged(
+    model: HookedModel, concept: Concept, edit: Edit, limit: int, book: AnswerBook, index: int
+) -> tuple[float, int, dict[str, float]]:
+    scores = evaluate(model, concept, [edit], concept.validation, before=book, limit=limit, resamples=1)
+    hits, counts = scores.after.hits.sum(0), scores.after.counts.sum(0)
+    # Half a success and half a failure more: one lucky or unlucky answer among few does not decide.
+    rates = (hits[counts > 0] + 0.5) / (counts[counts > 0] + 1)
+    shown = {role: round(change.after.value, 4) for role, change in scores.metrics.items() if change.after.n}
+    return float(harmonic_mean(rates)), index, {key: value for key, value in shown.items() if key in ROLES}

@@ -1,0 +1,80 @@
+"""Find what the user named: the model, the concept, the site, the method. Errors name the closest and how to list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from app.concept_spec import Spec, read_spec
+from app.own_concept import answered_by, own_concept
+from app.world_concepts import Sizes, world_concept
+from concept_forget import zoo
+from concept_forget.concepts import Concept
+from concept_forget.evaluation import AnswerBook
+from concept_forget.methods import METHODS, DiffMeans, GatedClamp, Method
+from concept_forget.model import HookedModel
+from concept_forget.sites import Site
+
+PLUS = "sauce+"
+"""Every gated way to remove a concept, over every ranking: the settings are chosen on validation."""
+
+
+class NoSuchMethod(LookupError):
+    """There is no such method: names the closest and lists all."""
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Where a concept of one's own comes from."""
+
+    forget: Path
+    retain: Path
+    near: Path | None = None
+    spec: Path | None = None
+
+
+def open_model(source: str, device: str = "", dtype: str = "", revision: str = "") -> HookedModel:
+    """The model of a zoo name, folder or hub id. Raises LookupError with the closest names."""
+    try:
+        return HookedModel.load(source, device=device or None, dtype=dtype or None, revision=revision or None)
+    except LookupError as error:
+        close = get_close_matches(source, zoo.NAMES, 1, 0.5)
+        hint = f"Did you mean {close[0]}? " if close and source not in zoo.NAMES else ""
+        raise LookupError(f"{hint}{error} `concept-forget models` lists what is here.") from error
+
+
+def find_concept(
+    model: HookedModel, name: str = "", own: OwnData | None = None, sizes: Sizes | None = None, seed: int = 0
+) -> Concept:
+    """A concept of the world by name, or one's own by folders; then answers nobody gave are what the model says now."""
+    if own is None:
+        if not name:
+            raise ValueError("Say which concept: --concept NAME, or --forget DIR --retain DIR for one of your own.")
+        return world_concept(name, sizes, seed)
+    spec = read_spec(own.spec, name) if own.spec else Spec(name or Path(own.forget).stem)
+    concept = own_concept(spec, own.forget, own.retain, own.near, seed)
+    if not model.has_vision and concept.train.forget[0].image is not None:
+        raise ValueError(
+            f"{model.name} reads text only, and {own.forget} holds pictures. Give texts, or another model."
+        )
+    book = AnswerBook(model)
+    return answered_by(concept, book.answers)
+
+
+def find_site(model: HookedModel, text: str = "") -> Site:
+    """The site written so, or the model's default door; proved live. Raises when there is none or it is dead."""
+    site = Site.parse(text) if text else model.reading_site
+    model.require_live(site)
+    return site
+
+
+def find_method(name: str) -> list[Method]:
+    """The methods to choose settings of under a name: one, or all of `sauce+`. Raises NoSuchMethod."""
+    if name in METHODS:
+        return [METHODS[name]()]
+    if name == PLUS:
+        return [GatedClamp(), DiffMeans(gated=True)]
+    close = get_close_matches(name, [PLUS, *METHODS], 2, 0.4)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise NoSuchMethod(f"There is no method {name!r}.{hint} There are {', '.join([PLUS, *METHODS])}.")

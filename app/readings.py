@@ -1,0 +1,83 @@
+"""What a run reads beside the metrics: which layers to probe, the gate on the test split, pictures to show."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from app.report_page import Answer, Exhibit
+from concept_forget.concepts import Concept, Example, one_per_group
+from concept_forget.edits import Edit, ImageGate, SiteEdit
+from concept_forget.evaluation import AnswerBook, evaluate
+from concept_forget.methods.base import group_activations
+from concept_forget.model import DeadSiteError, HookedModel
+from concept_forget.sites import Site
+
+MOST_SITES = 12
+"""Sites probed in one run; deeper models are probed at evenly spaced layers."""
+EXHIBITS = (4, 2)
+"""Test pictures shown in the report: with the concept, without."""
+SHOWN = ("UAg", "UAd", "COA", "IRA", "CRA")
+ANSWERS = 5
+"""Answers shown for each picture."""
+
+
+def probe_sites(model: HookedModel, site: Site) -> list[Site]:
+    """Where to probe: the residual stream of every layer that reaches the answer, the projector, `site` itself."""
+    whole = [one for one in model.sites() if one.stream in ("resid", "out")]
+    if len(whole) > MOST_SITES:
+        step = (len(whole) - 1) / (MOST_SITES - 1)
+        whole = [whole[round(index * step)] for index in range(MOST_SITES)]
+    wanted = {*whole, site}
+    return [one for one in model.sites() if one in wanted and (one == site or live(model, one))]
+
+
+def live(model: HookedModel, site: Site) -> bool:
+    """Whether anything done at a site reaches the answer."""
+    try:
+        model.require_live(site)
+    except DeadSiteError:
+        return False
+    return True
+
+
+def gate_on_test(model: HookedModel, edits: Sequence[Edit], concept: Concept) -> dict[str, float] | None:
+    """How often the first gate opens on test pictures with the concept and without it; None where no edit has one."""
+    gated = [edit for edit in edits if isinstance(edit, SiteEdit) and isinstance(edit.gate, ImageGate)]
+    if not gated:
+        return None
+    gate, site = gated[0].gate, gated[0].site
+    assert isinstance(gate, ImageGate)
+    shares = []
+    for part in (concept.test.forget, concept.test.without):
+        opened = [
+            bool(s > 0) for read in group_activations(model, part, site) for s in gate.score(read.x, read.eligible)
+        ]
+        shares.append(sum(opened) / max(1, len(opened)))
+    return {"recall": shares[0], "false_fire": shares[1]}
+
+
+def exhibits(
+    model: HookedModel, concept: Concept, edits: Sequence[Edit], book: AnswerBook, seed: int = 0
+) -> list[Exhibit]:
+    """Some test pictures with what is asked about them, drawn by seed."""
+    found = []
+    for part, count in zip((concept.test.forget, concept.test.without), EXHIBITS, strict=True):
+        groups = [example.group for example in one_per_group(part)]
+        random.Random(seed).shuffle(groups)
+        for group in groups[:count]:
+            found += _exhibit(model, concept, edits, [example for example in part if example.group == group], book)
+    return found
+
+
+def _exhibit(
+    model: HookedModel, concept: Concept, edits: Sequence[Edit], asked: Sequence[Example], book: AnswerBook
+) -> list[Exhibit]:
+    try:
+        scores = evaluate(model, concept, edits, list(asked), before=book, resamples=1)
+    except ValueError:
+        return []  # nothing that is asked there counts for a metric
+    samples = sorted(scores.samples, key=lambda sample: SHOWN.index(sample.role))[:ANSWERS]
+    answers = tuple(Answer(s.question, s.before, s.after, s.role, s.status_before, s.status_after) for s in samples)
+    first = asked[0]
+    return [Exhibit(first.image, tuple(sorted(first.shows)), concept.name in first.shows, answers)]

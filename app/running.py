@@ -1,0 +1,230 @@
+"""`run`: from a request to a run directory, step by step, resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.probing import probe
+from app.choosing import Choosing, choose_method, control_methods, method_of, rankings_of
+from app.dictionaries import Progress, dictionary_for, rank_features, ranking_from_json, ranking_to_json
+from app.opening import PLUS, OwnData, find_concept, find_method, find_site, open_model
+from app.readings import exhibits, gate_on_test, probe_sites
+from app.report_files import write_report
+from app.run_folder import RunFolder
+from app.world_concepts import Sizes
+from concept_forget.concepts import Concept, ForgetRequest, one_per_group
+from concept_forget.directions import FeatureSet
+from concept_forget.edits import Edit
+from concept_forget.evaluation import AnswerBook, Change, evaluate, save_samples
+from concept_forget.model import HookedModel
+from concept_forget.provenance import versions
+from concept_forget.recipe import Recipe
+from concept_forget.report import Report
+from concept_forget.sites import Site
+from saes import SaeDictionary, TrainSettings
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to remove from what, and how. Equal requests give equal numbers."""
+
+    model: str
+    concept: str = ""
+    own: OwnData | None = None
+    """The concept's own folders; None: a concept of the world."""
+    method: str = PLUS
+    site: str = ""
+    """Empty: the model's default door."""
+    dictionary: str = ""
+    """Folder or SAELens release (RELEASE:ID); empty: shipped, cached or trained."""
+    seed: int = 0
+    sizes: Sizes = field(default_factory=Sizes)
+    questions: int = 200
+    """Test questions per metric."""
+    only_known: bool = False
+    """Report only on what the untouched model answers correctly."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what a resumed run must have in common with the one before."""
+        own = None if self.own is None else {k: None if v is None else str(v) for k, v in vars(self.own).items()}
+        return {**asdict(self), "own": own}
+
+
+def run(
+    request: RunRequest,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "",
+    choosing: Choosing | None = None,
+    train: TrainSettings | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Report:
+    """Take a concept out, measure before and after with controls and probes, and write the run directory `out`.
+
+    Finished steps are kept while the run goes on; `resume` takes them over. Raises ValueError / LookupError for bad
+    input before anything is written.
+    """
+    find_method(request.method)
+    folder = RunFolder(out, {**request.to_json(), "choosing": asdict(choosing or Choosing())}, resume)
+    started = time.perf_counter()
+    if progress:
+        progress(f"loading {request.model}", 0, 1)
+    model = open_model(request.model, device)
+    concept = find_concept(model, request.concept, request.own, request.sizes, request.seed)
+    site = find_site(model, request.site)
+    folder.timing["load"] = round(time.perf_counter() - started, 3)
+    try:
+        job = _Job(request, folder, model, concept, site, choosing or Choosing(), train, progress)
+        return job.work(command)
+    except BaseException as error:
+        folder.log_error(error)
+        raise
+
+
+@dataclass
+class _Job:
+    """One run under way."""
+
+    request: RunRequest
+    folder: RunFolder
+    model: HookedModel
+    concept: Concept
+    site: Site
+    choosing: Choosing
+    train: TrainSettings | None
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        self.book = AnswerBook(self.model)
+        self._features: dict[str, FeatureSet] | None = None
+
+    def work(self, command: str) -> Report:
+        features = self.folder.step("features", self.features)
+        choice = self.folder.step("choice", self.choice)
+        recipe = Recipe.load(self.folder.steps / "recipe", self.model)
+        after = self.folder.step("after", lambda: self.measured(recipe.edits, samples=True))
+        controls = {}
+        for name in ("prompt", "random_features"):
+            controls[name] = self.folder.step(f"control-{name}", lambda name=name: self.control(name, choice))
+        probes = self.folder.step("probes", lambda: self.probes(recipe.edits))
+        gate = self.folder.step("gate", lambda: gate_on_test(self.model, recipe.edits, self.concept) or {})
+        shown = exhibits(self.model, self.concept, recipe.edits, self.book, self.request.seed)
+        report = Report(
+            model=self.model.name,
+            concept=self.concept.name,
+            method=self.request.method,
+            seed=self.request.seed,
+            metrics={name: Change.from_json(change) for name, change in after["metrics"].items()},
+            unanswered=after["unanswered"],
+            controls={
+                name: {key: Change.from_json(change) for key, change in control["metrics"].items()}
+                for name, control in controls.items()
+            },
+            probes=tuple(probes),
+            hook=tuple(after["hook"]),
+            gate=gate or None,
+            settings={**recipe.settings, "ranking": choice["ranking"]},
+            provenance={
+                "site": str(self.site),
+                "revision": self.model.revision,
+                "config": recipe.config,
+                "dictionary": features["dictionary"],
+                "stability": features["stability"],
+                "sizes": asdict(self.request.sizes) if self.request.own is None else self.counts(),
+                "candidates": len(choice["tried"]),
+                "command": command,
+            },
+            timing=self.folder.timing,
+            versions=versions(),
+        )
+        write_report(self.folder, report, shown, features["ranking"][choice["ranking"]], choice["tried"])
+        self.folder.finish()
+        return report
+
+    def features(self) -> dict[str, Any]:
+        """The rankings as plain values, and where their dictionary is."""
+        by = tuple(
+            dict.fromkeys(name for method in find_method(self.request.method) for name in rankings_of(method.name))
+        )
+        dictionary = self.dictionary()
+        found, stable = rank_features(self.model, self.concept, dictionary, by, self.progress)
+        self._features = found
+        return {
+            "dictionary": {"site": str(dictionary.site), "features": dictionary.d_sae, "name": dictionary.name},
+            "stability": stable,
+            "ranking": {name: ranking_to_json(features) for name, features in found.items()},
+        }
+
+    def dictionary(self) -> SaeDictionary:
+        examples = [] if self.request.own is None else [e for part in self.concept.train for e in part]
+        return dictionary_for(self.model, self.site, examples, self.request.dictionary, self.train, self.progress)
+
+    def ranked(self) -> dict[str, FeatureSet]:
+        """The rankings with their rows, from memory or from the finished step."""
+        if self._features is None:
+            dictionary = self.dictionary()
+            stored = self.folder.done("features")["ranking"]
+            self._features = {name: ranking_from_json(rows, name, dictionary) for name, rows in stored.items()}
+        return self._features
+
+    def choice(self) -> dict[str, Any]:
+        """The settings chosen on validation; the edit goes into a recipe beside the steps."""
+        chosen = choose_method(
+            self.model,
+            self.concept,
+            self.request.method,
+            self.ranked(),
+            seed=self.request.seed,
+            choosing=self.choosing,
+            book=self.book,
+            progress=self.progress,
+        )
+        recipe = Recipe.of(self.model, self.concept.name, [chosen.edit], chosen.method, seed=self.request.seed)
+        recipe.save(self.folder.steps / "recipe")
+        return {"ranking": chosen.ranking, "settings": chosen.method.settings(), "tried": chosen.tried}
+
+    def measured(self, edits: Sequence[Edit], samples: bool = False, name: str = "after") -> dict[str, Any]:
+        """Test metrics under edits, as plain values."""
+
+        def answering(done: int, total: int) -> None:
+            if self.progress:
+                self.progress(f"asking the test questions ({name})", done, total)
+
+        scores = evaluate(
+            self.model,
+            self.concept,
+            edits,
+            before=self.book,
+            limit=self.request.questions,
+            only_known=self.request.only_known,
+            seed=self.request.seed,
+            progress=answering,
+        )
+        if samples:
+            save_samples(self.folder.steps / "samples.parquet", scores.samples)
+        return {**scores.to_json(), "hook": [stat.to_json() for stat in scores.hooks]}
+
+    def control(self, name: str, choice: dict[str, Any]) -> dict[str, Any]:
+        """Test metrics of a control: asking, or the same edit on random features."""
+        where = self.ranked()[choice["ranking"]]
+        method = control_methods(method_of(choice["settings"]))[name]
+        edit = method.fit(self.model, ForgetRequest(self.concept, self.request.seed), where)
+        return self.measured([edit], name=name.replace("_", " "))
+
+    def probes(self, edits: Sequence[Edit]) -> list[dict[str, Any]]:
+        """Probes per layer, as plain values."""
+        if self.progress:
+            self.progress("training probes", 0, 1)
+        sites = probe_sites(self.model, self.site)
+        return [found.to_json() for found in probe(self.model, self.concept, sites, edits, seed=self.request.seed)]
+
+    def counts(self) -> dict[str, list[int]]:
+        """Groups of each part (forget, near, retain) of each split."""
+        splits = {name: getattr(self.concept, name) for name in ("train", "validation", "test")}
+        return {name: [len(one_per_group(part)) for part in split] for name, split in splits.items()}
