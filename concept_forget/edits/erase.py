@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from concept_forget.edits.base import Gate, SiteEdit
+from concept_forget.edits.fold import fold
 from concept_forget.edits.parts import Parts, moved, working_dtype
 from concept_forget.sites import Site
+
+if TYPE_CHECKING:
+    from concept_forget.model import HookedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,11 @@ class SubspaceErase(SiteEdit):
         edit = self.to(x.device, dtype)
         delta = ((x.to(dtype) - edit.mean) @ edit.basis.T) @ edit.basis
         return x - (self.strength * delta).to(x.dtype)
+
+    def bake(self, model: HookedModel) -> None:
+        """Folds it into the projector's first Linear (`fold`). Raises NotBakeable where that is not exact."""
+        left = self.strength * self.basis.T
+        fold(model, self, left, self.basis, left @ (self.basis @ self.mean))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> SubspaceErase:
         """The same edit with its tensors on this device; itself where they already are."""
@@ -87,6 +96,10 @@ class LeaceErase(SiteEdit):
         edit = self.to(x.device, dtype)
         delta = ((x.to(dtype) - edit.mean) @ edit.right.T) @ edit.left.T
         return x - delta.to(x.dtype)
+
+    def bake(self, model: HookedModel) -> None:
+        """Folds it into the projector's first Linear (`fold`). Raises NotBakeable where that is not exact."""
+        fold(model, self, self.left, self.right, self.left @ (self.right @ self.mean))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> LeaceErase:
         """The same edit with its tensors on this device; itself where they already are."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from concept_forget.edits.base import Gate, SiteEdit
+from concept_forget.edits.fold import fold
 from concept_forget.edits.parts import Parts, moved, working_dtype
 from concept_forget.sites import Site
+
+if TYPE_CHECKING:
+    from concept_forget.model import HookedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,11 @@ class Shift(SiteEdit):
         """The shifted activation at every position."""
         edit = self.to(x.device, working_dtype(x))
         return x + (self.strength * edit.vector).to(x.dtype)
+
+    def bake(self, model: HookedModel) -> None:
+        """Folds the shift into the bias of the projector's first Linear (`fold`). Raises NotBakeable if not exact."""
+        nothing = self.vector.new_zeros(len(self.vector), 0)
+        fold(model, self, nothing, nothing.T, self.strength * self.vector)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Shift:
         """The same edit with its tensors on this device; itself where they already are."""
