@@ -215,11 +215,11 @@ def test_bare_features_can_be_shared(tiny_llava, red, monkeypatch):
     assert probe(tiny_llava, red, sites, data=data, bare=bare, resamples=100) == first
 
 
-def test_eight_sites_of_400_examples_take_seconds():
+def test_eight_sites_of_400_examples_take_a_second():
     x, data = planted(3.0)
     after = leace(x, data)
     compare_probes(SITE, x, after, data)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(8):
         compare_probes(SITE, x, after, data)
-    assert time.perf_counter() - started < 10, "measured well under 2 s on an idle core"
+    assert time.process_time() - started < 5, "measured under 1 s of processor time"

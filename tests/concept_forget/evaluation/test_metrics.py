@@ -137,9 +137,9 @@ def test_json_gives_the_same_number_back_and_never_says_nan():
 def test_two_thousand_resamples_of_the_five_metrics_take_milliseconds():
     before, after = random_table((0.1,) * 5, groups=400), random_table((0.9,) * 5, groups=400)
     changes(before, after)
-    started = time.perf_counter()
+    started = time.process_time()
     changes(before, after, resamples=2000)
-    assert time.perf_counter() - started < 0.5, "measured 0.005 s; the bench calls this 480 times"
+    assert time.process_time() - started < 0.5, "measured 0.005 s; the bench calls this 480 times"
 
 
 def test_an_empty_table_measures_nothing():
