@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class ZooSettings:
-    """How long and how fast; the defaults made the shipped weights."""
+    """How long and how fast."""
 
     tower_steps: int = 500
     language_steps: int = 1200
@@ -42,6 +42,8 @@ class ZooSettings:
             raise ValueError("Steps, batches and save_every must be at least 1.")
 
 
+SHIPPED = {"tiny-llava": ZooSettings(), "tiny-mllama": ZooSettings(tower_steps=250)}
+"""What made the shipped weights. Mllama's tower starts from LLaVA's and needs half the steps."""
 PHASES = ("tower", "language")
 
 
@@ -125,7 +127,7 @@ def train(name: str, out: Path, settings: ZooSettings | None = None, progress: P
     """
     if name not in NAMES:
         raise LookupError(f"No zoo model is called {name!r}. There are {', '.join(NAMES)}.")
-    settings = settings or ZooSettings()
+    settings = settings or SHIPPED[name]
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     job = _Job(name, out, settings, progress)
