@@ -1,14 +1,14 @@
 """Sparse dictionaries: harvest a site, train, judge, and rank features for a concept. All of it hands back data."""
 
-from saes.attribution import Moments, moments, rank, score, stability
-from saes.causal import attribute, causal_rerank
+from saes.attribution import Moments, moments, rank
+from saes.causal import causal_rerank
 from saes.dictionary import SaeDictionary
-from saes.harvest import harvest
 from saes.pretrained import load_pretrained
-from saes.quality import Quality, quality
+from saes.quality import Quality
 from saes.store import ActivationStore, Cancelled
-from saes.train import TrainSettings, train
+from saes.train import TrainSettings
 
+# harvest(), train() and quality() are named like their files and would hide them here: from saes.train import train.
 __all__ = [
     "ActivationStore",
     "Cancelled",
@@ -16,14 +16,8 @@ __all__ = [
     "Quality",
     "SaeDictionary",
     "TrainSettings",
-    "attribute",
     "causal_rerank",
-    "harvest",
     "load_pretrained",
     "moments",
-    "quality",
     "rank",
-    "score",
-    "stability",
-    "train",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from concept_forget.concepts import Concept, Example, role
 from concept_forget.directions import FeatureRows, FeatureSet
-from concept_forget.edits.base import Gate, SiteEdit
+from concept_forget.edits.base import SiteEdit
 from concept_forget.sites import Site
 from saes.attribution import CELLS
 from saes.store import Progress
@@ -30,7 +30,7 @@ class AblateOne(SiteEdit):
     site: Site
     rows: FeatureRows
     which: Int[Tensor, " b"]
-    gate: Gate | None = None
+    gate: ClassVar[None] = None
 
     def transform(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         which = self.which.to(self.rows.bias.device)
@@ -162,8 +162,8 @@ def causal_rerank(
 
     First order: `T_i / (R_i + mean R / caution)` with T the mean attribution on `target` and R the mean |attribution|
     on `keep`; `caution` 0 ranks by T alone. With `verify` = m the best m are then ablated exactly, one at a time, and
-    only they are returned, by `fall_i / (KL_i + mean KL / caution)`. Examples come from `examples_of`, or are texts without
-    picture. Raises ValueError without examples.
+    only they are returned, by `fall_i / (KL_i + mean KL / caution)`. Examples come from `examples_of`, or are texts
+    without picture. Raises ValueError without examples.
     """
     if not target or (caution > 0 and not keep):
         raise ValueError(f"A causal ranking needs target and kept examples, not {len(target)} and {len(keep)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from concept_forget.concepts import Example
 from concept_forget.directions import Dictionary
-from concept_forget.edits.base import Gate, SiteEdit
+from concept_forget.edits.base import SiteEdit
 from concept_forget.sites import Site
 from saes.attribution import CELLS, Moments, moments
 from saes.harvest import content
@@ -33,7 +33,7 @@ class Splice(SiteEdit):
     site: Site
     dictionary: Dictionary | None
     where: Bool[Tensor, "b t"] | None = None
-    gate: Gate | None = None
+    gate: ClassVar[None] = None
 
     def transform(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         new = torch.zeros_like(x)
@@ -242,11 +242,11 @@ def auroc(values: Float[Tensor, "n f"], labels: Bool[Tensor, "n c"]) -> Float[Te
 def _probe(values: Tensor, truth: Tensor, train: Tensor, k: int) -> float:
     from sklearn.linear_model import LogisticRegression
 
-    x, y = values[train], truth[train]
-    scale = x.std(0)
-    gap = (x[y].mean(0) - x[~y].mean(0)).abs() / (scale + 1e-6 * scale.mean() + 1e-12)
-    chosen = gap.topk(min(k, values.shape[1])).indices
-    unit = scale[chosen].clamp_min(1e-12)
-    probe = LogisticRegression(max_iter=1000, class_weight="balanced").fit((x[:, chosen] / unit).numpy(), y.numpy())
-    held = torch.from_numpy(probe.decision_function((values[~train][:, chosen] / unit).numpy()))
+    scale, y = values[train].std(0), truth[train]
+    # The floor keeps a feature that is (nearly) constant on these groups near 0 after centring.
+    x = (values - values[train].mean(0)) / (scale + 1e-3 * scale.mean() + 1e-12)
+    gap = (x[train][y].mean(0) - x[train][~y].mean(0)).abs()
+    x = x[:, gap.topk(min(k, values.shape[1])).indices]
+    probe = LogisticRegression(max_iter=1000, class_weight="balanced").fit(x[train].numpy(), y.numpy())
+    held = torch.from_numpy(probe.decision_function(x[~train].numpy()))
     return float(auroc(held[:, None].float(), truth[~train][:, None]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -40,12 +41,15 @@ def coordinates(d: int, site: Site = SITE) -> SaeDictionary:
     return SaeDictionary.from_rows(rows, torch.zeros(d), site)
 
 
-def identity(d: int, site: Site = SITE) -> SaeDictionary:
-    """2 d features that give back any activation exactly: max(x_i, 0) and max(-x_i, 0)."""
-    both = torch.cat([torch.eye(d), -torch.eye(d)])
-    return SaeDictionary.from_rows(
-        FeatureRows(both, torch.zeros(2 * d), torch.zeros(2 * d), both), torch.zeros(d), site
-    )
+@pytest.fixture(scope="session")
+def identity() -> Callable[[int, Site], SaeDictionary]:
+    """Makes 2 d features that give back any activation exactly: max(x_i, 0) and max(-x_i, 0)."""
+
+    def make(d: int, site: Site = SITE) -> SaeDictionary:
+        both, none = torch.cat([torch.eye(d), -torch.eye(d)]), torch.zeros(2 * d)
+        return SaeDictionary.from_rows(FeatureRows(both, none, none, both), torch.zeros(d), site)
+
+    return make
 
 
 @pytest.fixture(scope="session")
