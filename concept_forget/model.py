@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,16 +15,13 @@ from transformers import PreTrainedModel
 from concept_forget import loading, preparing
 from concept_forget.architecture import Anatomy, Layout, tokens_of
 from concept_forget.edits.base import Edit, Engine, HookStat, Pass, applied, hook
+from concept_forget.liveness import DeadSiteError, Liveness, explained, measured
 from concept_forget.sites import Site
 from concept_forget.tokens import Batch, TokenMap
 
 
 class NoSuchSite(LookupError):
     """The model has no such place."""
-
-
-class DeadSiteError(ValueError):
-    """Nothing done at this site reaches the answer."""
 
 
 class StopForward(Exception):  # noqa: N818 (not an error: the way out of a forward pass that has been read)
@@ -230,46 +226,15 @@ class HookedModel:
 
     def require_live(self, site: Site) -> None:
         """Raises DeadSiteError unless noise at the site moves the answer."""
-        found = self._live(site)
-        if found.change > 1e-4 * found.scale:
-            return
-        if site.tower != "text" and self.anatomy.closed_gates():
-            raise DeadSiteError(
-                f"{site} cannot reach the answers of {self.name}: the gates of its cross-attention layers are closed, "
-                "so the model sees no pictures at all. Train it, or open the gates; the site itself is not at fault."
-            )
-        near = [one for one in (self.reading_site, Site("text", len(self.anatomy.text) // 2, "resid")) if one != site]
-        raise DeadSiteError(
-            f"{site} is dead in {self.name}: noise there changes no logit (largest change {found.change:.1g}), so an "
-            f"edit would do nothing. Live are for example {' and '.join(str(one) for one in dict.fromkeys(near))}."
-        )
+        if not (found := self._live(site)).is_live:
+            raise DeadSiteError(explained(self, site, found))
 
     def _live(self, site: Site) -> Liveness:
         self.module(site)
         if site not in self._liveness:
-            batch = preparing.noise_batch(self)
             with self._paused():
-                before = self.run(batch).logits.float()
-            after = self._noisy(batch, site).float()
-            if not bool(before.isfinite().all()):
-                raise ValueError(f"The logits of {self.name} are not finite even unedited. Check weights and dtype.")
-            change = float((after - before).abs().max()) if bool(after.isfinite().all()) else float("inf")
-            self._liveness[site] = Liveness(change, float(before.std()))
+                self._liveness[site] = measured(self, site)
         return self._liveness[site]
-
-    def _noisy(self, batch: Batch, site: Site) -> Tensor:
-        def add_noise(x: Tensor) -> Tensor:
-            generator = torch.Generator(device=x.device).manual_seed(0)
-            noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=torch.float32)
-            scale = x.float().std()
-            return (x + noise * torch.where(scale > 0, scale, 1.0)).to(x.dtype)
-
-        handle = hook(*self.module(site), add_noise, first=True)
-        try:
-            with self._paused():
-                return self.run(batch).logits
-        finally:
-            handle.remove()
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
@@ -319,10 +284,3 @@ class HookedModel:
                 raise ValueError(
                     f"{edit} changes the prompt, but the batch was prepared without it. Use prepare(..., edits=edits)."
                 )
-
-
-@dataclass(frozen=True)
-class Liveness:
-    change: float
-    scale: float
-    """Standard deviation of the logits: what a change is measured against."""

@@ -1,7 +1,7 @@
 """Places are values, and every place a model offers is there."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concept_forget.model import NoSuchSite
@@ -12,6 +12,7 @@ BLOCK_SITES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(BLOCK_SITES | st.sampled_from([Site("projector", None, "in"), Site("projector", None, "out")]))
 def test_a_site_is_read_back_from_its_own_text(site):
     assert Site.parse(str(site)) == site

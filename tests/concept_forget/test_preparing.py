@@ -1,0 +1,70 @@
+"""From words and pictures to a batch."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from concept_forget.edits.base import Edit
+from concept_forget.model import HookedModel
+
+
+@dataclass(frozen=True)
+class Asking(Edit):
+    def prompt(self, text):
+        return f"no red . {text}"
+
+
+def test_prompt_edits_are_written_into_the_prompt_and_must_be(tiny_llama):
+    batch = tiny_llama.prepare(["yes"], edits=[Asking()])
+    assert "no red . yes" in tiny_llama.tokenizer.decode(batch.inputs["input_ids"][0])
+    tiny_llama.generate(batch, [Asking()], max_new_tokens=1)
+    with pytest.raises(ValueError, match="prepared without it"):
+        tiny_llama.generate(tiny_llama.prepare(["yes"]), [Asking()])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("tiny_llama", {"images": [1, 2]}, "reads text only"),
+        ("tiny_llava", {"images": [1]}, "one picture per prompt"),
+        ("tiny_llava", {"images": [1, None]}, "two batches"),
+        ("tiny_llava", {"answers": ["a"]}, "one answer per prompt"),
+        ("tiny_llava", {"prompts": ["what <image> ?", "yes"]}, "Leave it out"),
+        ("tiny_llava", {"prompts": []}, "no prompts"),
+    ],
+)
+def test_prompts_and_pictures_that_do_not_fit_are_refused(request, picture, name, arguments, says):
+    given = {"prompts": ["yes", "no"], **arguments}
+    if "images" in given:
+        given["images"] = [None if seed is None else picture(seed) for seed in given["images"]]
+    with pytest.raises(ValueError, match=says):
+        request.getfixturevalue(name).prepare(**given)
+
+
+def test_the_beginning_of_sequence_is_written_once(tiny_llama):
+    from tokenizers.processors import TemplateProcessing
+
+    words = copy.deepcopy(tiny_llama.tokenizer)
+    words.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    model = HookedModel(tiny_llama.model, words)
+    assert (model.prepare(["yes"]).inputs["input_ids"] == 1).sum() == 1
+    words.chat_template = "<s>" + words.chat_template
+    assert (model.prepare(["yes"]).inputs["input_ids"] == 1).sum() == 1
+
+
+def test_a_saved_model_is_loaded_and_answers_the_same(tiny_llava, tmp_path, picture):
+    tiny_llava.model.save_pretrained(tmp_path)
+    tiny_llava.processor.save_pretrained(tmp_path)
+    loaded = HookedModel.load(str(tmp_path), device="cpu")
+    images = [picture(0), picture(1)]
+    before, after = (model.run(model.prepare(["yes", "no"], images)).logits for model in (tiny_llava, loaded))
+    assert torch.equal(before, after)
+
+
+def test_a_model_that_is_not_there_is_refused_with_what_to_give(tmp_path):
+    with pytest.raises(LookupError, match="Give a name of the zoo"):
+        HookedModel.load(str(tmp_path))
