@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from app.own_concept import read_items
 from app.world_concepts import ask
 from concept_forget import zoo
 from concept_forget.concepts import Concept, Example
@@ -90,6 +91,24 @@ def general_examples(model: HookedModel, count: int = 1500) -> list[Example]:
             f"{model.name} reads text only, and the world has pictures. Give texts: --forget FILE --retain FILE."
         )
     return list(ask(sample("train", count, 99), 0))
+
+
+def examples_for(model: HookedModel, pictures: int, files: Sequence[Path]) -> list[Example]:
+    """What to read a dictionary's training data from: the user's own pictures or texts, else the world's pictures."""
+    if not files:
+        return general_examples(model, pictures)
+    items = [item for path in files for item in read_items(path)]
+    return [
+        Example(item.text or "Describe the picture.", "", item.image, "caption", group=item.group) for item in items
+    ]
+
+
+def feature_row(rows: Sequence[Mapping[str, float]], feature: int) -> dict[str, float]:
+    """The entry of one feature in a ranking, with its rank. Raises LookupError when it is not ranked."""
+    for place, row in enumerate(rows, 1):
+        if int(row["index"]) == feature:
+            return {**row, "rank": place}
+    raise LookupError(f"Feature {feature} is not among the {len(rows)} best for this concept; try another --score.")
 
 
 def rank_features(

@@ -1,0 +1,84 @@
+"""`concept-forget bench sauce60`: all concepts by all methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.shared import (
+    Device,
+    Dictionary,
+    GateFailed,
+    Json,
+    Model,
+    Resume,
+    Seed,
+    SiteName,
+    emit,
+    progress_bar,
+    quiet_stdout,
+    require,
+    show,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Benchmarks over many concepts and methods.")
+
+
+@app.callback()
+def bench() -> None:
+    """Benchmarks over many concepts and methods."""
+
+
+@app.command("sauce60")
+def sauce60(
+    model: Model = "tiny-llava",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for cells.jsonl and bench.json.")] = Path(
+        "runs/sauce60"
+    ),
+    concepts: Annotated[list[str] | None, typer.Option("--concept", "-c", help="Only these; repeatable.")] = None,
+    methods: Annotated[list[str] | None, typer.Option("--method", help="Only these; repeatable.")] = None,
+    site: SiteName = "",
+    dictionary: Dictionary = "",
+    questions: Annotated[int, typer.Option(help="Test questions per metric and concept.", min=1)] = 90,
+    seed: Seed = 0,
+    device: Device = "",
+    resume: Resume = False,
+    gates: Annotated[
+        list[str] | None, typer.Option("--require", help="Exit 3 unless sauce+ reaches it: HM>=0.9.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """All sixty concepts by every method: means with intervals per family and overall, paired with SAUCE mode.
+
+    [bold]Example[/bold]   concept-forget bench sauce60 --model tiny-llava --out runs/sauce60 --resume
+    """
+    names = ("UAd", "UAg", "IRA", "CRA", "COA", "HM", "to_sauce")
+    require(gates or [], dict.fromkeys(names, 0.0))
+    with quiet_stdout(json), progress_bar(quiet=json) as progress:
+        from dataclasses import replace
+
+        from app.bench import BenchRequest
+        from app.bench import bench as work
+
+        request = BenchRequest(model=model, site=site, dictionary=dictionary, seed=seed, questions=questions)
+        if concepts:
+            request = replace(request, concepts=tuple(concepts))
+        if methods:
+            request = replace(request, methods=tuple(methods))
+        result = work(request, out, resume=resume, device=device, progress=progress)
+        from analysis import figures
+
+        figures.write_figures(out / "figures", {"methods": figures.method_heat_map(result["methods"])})
+    judged = "sauce+" if "sauce+" in result["methods"] else list(result["methods"])[-1]
+    overall = result["methods"][judged]["all"]
+    failed = require(gates or [], {name: (overall.get(name) or {}).get("value") or 0.0 for name in names})
+    if json:
+        emit({**result, "out": str(out), "failed": failed})
+    else:
+        from app.tables import bench_table
+
+        show(bench_table(result), f"\nEvery cell: [bold]{out / 'bench.json'}[/bold]")
+    if failed:
+        raise GateFailed(f"Not reached by {judged}: {'; '.join(failed)}.")

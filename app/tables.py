@@ -1,0 +1,156 @@
+"""Results as rich tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+METRICS = {
+    "UAd": "says no when asked about it",
+    "UAg": "leaves it out of captions",
+    "IRA": "still knows the rest of its family",
+    "CRA": "still knows other families",
+    "COA": "still knows the rest of its pictures",
+    "HM": "harmonic mean of the five",
+}
+CONTROLS = {"prompt": "asked not to", "random_features": "random features"}
+
+
+def metric_table(results: Mapping[str, Any]) -> Table:
+    """The five metrics before and after with intervals, and the controls. Higher is better everywhere."""
+    table = _table(f"{results['concept']} taken out of {results['model']} with {results['method']}")
+    table.add_column("")
+    table.add_column("what it says (higher is better)", style="dim")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right", style="bold")
+    controls = [name for name in CONTROLS if name in results["controls"]]
+    for name in controls:
+        table.add_column(CONTROLS[name], justify="right", style="dim")
+    for name, meaning in METRICS.items():
+        change = results["metrics"].get(name)
+        if change:
+            others = [short((results["controls"][control].get(name) or {}).get("after")) for control in controls]
+            table.add_row(
+                name, meaning, short(change["before"]), full(change["after"]), *others, end_section=name == "COA"
+            )
+    return table
+
+
+def controls_note(results: Mapping[str, Any]) -> Text:
+    """One line on what the probes found, and what that means."""
+    probes = [probe for probe in results["probes"] if probe.get("after_retrained")]
+    if not probes:
+        return Text("")
+    last = probes[-1]
+    values = [f"{100 * last[key]['value']:.0f}%" for key in ("before", "after_frozen", "after_retrained")]
+    return Text(
+        f"Probe at {last['site']}: {values[0]} before, {values[1]} frozen, {values[2]} retrained after the edit "
+        f'(chance {100 * last["chance"]:.0f}%). "After" means no longer accessible under these questions and probes.',
+        style="dim",
+    )
+
+
+def concept_table(families: Mapping[str, Sequence[Any]]) -> Table:
+    """Concepts by family, with aliases."""
+    table = _table("Concepts of the picture world")
+    for column in ("family", "concept", "also"):
+        table.add_column(column, style="dim" if column == "also" else "")
+    for family, words in families.items():
+        for index, word in enumerate(words):
+            last = index == len(words) - 1
+            table.add_row("" if index else family, word.name, ", ".join(word.aliases), end_section=last)
+    return table
+
+
+def model_table(models: Sequence[Mapping[str, Any]]) -> Table:
+    """The zoo: what is here, its size, its dictionaries."""
+    table = _table("Models that come along")
+    for column in ("name", "weights", "dictionaries"):
+        table.add_column(column)
+    for model in models:
+        size = (
+            f"{model['bytes'] / 2**20:.1f} MiB"
+            if model["here"]
+            else f"not here: concept-forget zoo train {model['name']}"
+        )
+        table.add_row(model["name"], size, ", ".join(model["dictionaries"]) or "trained when needed")
+    return table
+
+
+def feature_table(rows: Sequence[Mapping[str, float]], concept: str, site: str, score: str, stability: float) -> Table:
+    """Ranked features with their mean activations."""
+    table = _table(f"Features for {concept} at {site} by {score} (stability {stability:.2f})")
+    for column in ("rank", "feature", "score", "with it", "others of its family", "without it"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        means = [f"{row[name]:.3f}" for name in ("forget_mean", "near_mean", "retain_mean")]
+        rank = str(int(row["rank"])) if "rank" in row else str(len(table.rows) + 1)
+        table.add_row(rank, str(int(row["index"])), f"{row['score']:.4g}", *means)
+    return table
+
+
+def quality_tables(quality: Mapping[str, Any], site: str, features: int) -> list[Table]:
+    """The quality card of a dictionary, and the concepts it was scored on."""
+    card = _table(f"Dictionary of {features} features at {site}")
+    card.add_column("")
+    card.add_column("", justify="right")
+    for key, label, form in (
+        ("explained_variance", "explained variance", ".3f"),
+        ("l0", "features per token (L0)", ".1f"),
+        ("cosine", "cosine of x and its reconstruction", ".3f"),
+        ("loss_recovered", "loss recovered", ".3f"),
+        ("dead", "dead features", ".1%"),
+        ("dense", "dense features", ".1%"),
+        ("tokens", "tokens", ",d"),
+    ):
+        if quality.get(key) is not None:
+            card.add_row(label, format(quality[key], form))
+    if not quality["concepts"]:
+        return [card]
+    sizes = list(next(iter(quality["concepts"].values()))["probes"])
+    concepts = _table("AUROC on held-out pictures")
+    for column in ("concept", "best feature", "alone", *(f"probe on {size}" for size in sizes)):
+        concepts.add_column(column, justify="left" if column == "concept" else "right")
+    for name, found in quality["concepts"].items():
+        probes = [f"{value:.3f}" for value in found["probes"].values()]
+        concepts.add_row(name, str(found["feature"]), f"{found['auroc']:.3f}", *probes)
+    return [card, concepts]
+
+
+def bench_table(summary: Mapping[str, Any]) -> Table:
+    """Means over concepts per method, with intervals for the harmonic mean and the difference to SAUCE mode."""
+    table = _table(f"{summary['concepts']} concepts on {summary['model']}: mean over concepts, 95% intervals")
+    for column in ("method", "UAd", "UAg", "IRA", "CRA", "COA", "HM", "HM - sauce"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for method, row in summary["methods"].items():
+        overall = row["all"]
+        cells = [short(overall[name]) for name in ("UAd", "UAg", "IRA", "CRA", "COA")]
+        table.add_row(method, *cells, full(overall["HM"]), signed(overall.get("to_sauce")))
+    return table
+
+
+def short(value: Mapping[str, Any] | None) -> str:
+    """98.2%"""
+    return "-" if not value or value.get("value") is None else f"{100 * value['value']:.1f}%"
+
+
+def full(value: Mapping[str, Any] | None) -> str:
+    """98.2% (97.0 to 99.1)"""
+    if not value or value.get("value") is None:
+        return "-"
+    return f"{short(value)} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
+
+
+def signed(value: Mapping[str, Any] | None) -> str:
+    """+12.1 (+9.8 to +14.0), in points."""
+    if not value or value.get("value") is None:
+        return ""
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value[key] for key in ("value", "low", "high")))
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
