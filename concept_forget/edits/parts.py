@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class Kept(Protocol):
     def to_parts(self) -> Parts: ...
 
     @classmethod
-    def from_parts(cls, parts: Parts) -> Self: ...
+    def from_parts(cls, parts: Parts) -> Kept: ...
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,7 +32,7 @@ class Method(ABC):
     def fit(self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None) -> Edit:
         """The edit that removes the concept, fitted on train and calibrated on validation."""
 
-    def grid(self) -> tuple[Self, ...]:
+    def grid(self) -> tuple[Method, ...]:
         """The settings to choose from on validation; this one first."""
         return (self,)
 
