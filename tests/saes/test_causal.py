@@ -91,7 +91,7 @@ def test_reranking_puts_first_what_lowers_the_target_and_spares_the_rest(tiny_ll
     torch.testing.assert_close(found.scores, expected[order])
     assert torch.equal(found.rows.decoder, rows.decoder[order])
     assert found.forget_mean.tolist() == order.tolist()
-    bold = causal_rerank(tiny_llava, features(site, rows), target, [], caution=0)
+    bold = causal_rerank(tiny_llava, features(site, rows), target, [], caution=0.0)
     assert bold.indices.tolist() == (fall.argsort(descending=True) + 100).tolist()
 
 
