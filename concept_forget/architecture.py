@@ -136,10 +136,11 @@ class Anatomy:
             return Site("text", len(self.text) // 2, "resid")
         layer = getattr(self.config, "vision_feature_layer", -1)
         n, door = len(self.vision), Site("projector", None, "in")
+        if self.stacks > 1 or not isinstance(layer, int):
+            return door
         # Entry 0 of hidden_states is the embedding, entry i + 1 the output of block i.
-        block = layer if isinstance(layer, int) and layer < 0 else layer - 1 if isinstance(layer, int) else -n - 1
-        block = block + n if block < 0 else block
-        if self.stacks > 1 or not 0 <= block < n:
+        block = (layer if layer >= 0 else layer + n + 1) - 1
+        if not 0 <= block < n:
             return door
         site = Site("vision", block, "resid")
         return site if self.projector is None or self.width(door) == self.width(site) else door

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from concept_forget.edits.base import Edit
 from concept_forget.model import HookedModel
@@ -46,14 +47,21 @@ def test_prompts_and_pictures_that_do_not_fit_are_refused(request, picture, name
 
 
 def test_the_beginning_of_sequence_is_written_once(tiny_llama):
-    from tokenizers.processors import TemplateProcessing
-
     words = copy.deepcopy(tiny_llama.tokenizer)
     words.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     model = HookedModel(tiny_llama.model, words)
     assert (model.prepare(["yes"]).inputs["input_ids"] == 1).sum() == 1
     words.chat_template = "<s>" + words.chat_template
     assert (model.prepare(["yes"]).inputs["input_ids"] == 1).sum() == 1
+
+
+def test_the_beginning_of_sequence_is_written_once_when_the_processor_writes_it_too(tiny_mllama, picture):
+    """As Llama-3.2-Vision: processor and tokenizer both know how to begin, the template here does not."""
+    processor = copy.deepcopy(tiny_mllama.processor)
+    steps = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    processor.tokenizer.backend_tokenizer.post_processor = steps
+    batch = HookedModel(tiny_mllama.model, processor).prepare(["yes", "no"], [picture(0), picture(1)])
+    assert (batch.inputs["input_ids"] == 1).sum(1).tolist() == [1, 1]
 
 
 def test_a_saved_model_is_loaded_and_answers_the_same(tiny_llava, tmp_path, picture):

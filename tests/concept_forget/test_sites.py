@@ -1,6 +1,7 @@
 """Places are values, and every place a model offers is there."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,21 @@ def test_mllama_projector_sees_all_streams_at_once(tiny_mllama):
 def test_the_default_door_is_what_the_projector_reads(tiny_llava, tiny_mllama, tiny_paligemma, tiny_llama):
     doors = [str(model.reading_site) for model in (tiny_llava, tiny_mllama, tiny_paligemma, tiny_llama)]
     assert doors == ["vision.2.resid", "projector.in", "vision.2.resid", "text.2.resid"]
+
+
+@pytest.mark.parametrize(("read", "door"), [(-1, "vision.3.resid"), (2, "vision.1.resid"), (-4, "vision.0.resid")])
+def test_the_door_follows_the_layer_the_config_reads(tiny_llava, picture, monkeypatch, read, door):
+    monkeypatch.setattr(tiny_llava.model.config, "vision_feature_layer", read)
+    assert str(tiny_llava.reading_site) == door
+    sites = [Site.parse(door), Site.parse("projector.in")]
+    found = tiny_llava.run(tiny_llava.prepare(["yes"], [picture(0)]), sites, logits=None).activations
+    assert torch.equal(found[sites[0]][:, 1:], found[sites[1]])
+
+
+@pytest.mark.parametrize("read", [[-2, -3], 0, -5])
+def test_the_door_is_the_projector_where_no_single_block_is_read(tiny_llava, monkeypatch, read):
+    monkeypatch.setattr(tiny_llava.model.config, "vision_feature_layer", read)
+    assert str(tiny_llava.reading_site) == "projector.in"
 
 
 @pytest.mark.parametrize("text", ["vision.4.resid", "text.4.mlp"])
