@@ -63,7 +63,7 @@ def metric_dumbbell(results: Results) -> go.Figure:
 def probe_curves(results: Results) -> go.Figure:
     """Probe accuracy per site: before, frozen after, retrained after, with bands, and the chance line."""
     probes = results.get("probes") or []
-    sites = [probe["site"] for probe in probes]
+    sites = [site_label(probe["site"]) for probe in probes]
     figure = _figure(height=340)
     for key, label, colour, dash, symbol in (
         ("before", "before", FAINT, "solid", "circle-open"),
@@ -92,8 +92,13 @@ def probe_curves(results: Results) -> go.Figure:
         line = {"color": INK, "width": 1.2, "dash": "dash"}
         figure.add_scatter(x=sites, y=chance, name="chance", mode="lines", line=line, hoverinfo="skip")
     figure.update_yaxes(range=[0, 1.04], tickformat=".0%")
-    figure.update_xaxes(showgrid=False, type="category", tickangle=-35 if len(sites) > 4 else 0)
+    figure.update_xaxes(showgrid=False, type="category")
     return figure
+
+
+def site_label(site: str) -> str:
+    """A site as an axis says it: `vision 3` for vision.3.resid, `projector` for projector.out, the rest in full."""
+    return site.removesuffix(".resid").removesuffix(".out").replace(".", " ")
 
 
 def feature_bars(features: Sequence[Mapping[str, Any]], top: int = 16) -> go.Figure:
@@ -104,10 +109,11 @@ def feature_bars(features: Sequence[Mapping[str, Any]], top: int = 16) -> go.Fig
     for key, label, colour, pattern in (
         ("forget_mean", "shows the concept", BLUE, ""),
         ("near_mean", "others of its family", ORANGE, "/"),
-        ("retain_mean", "everything without it", FAINT, "."),
+        ("retain_mean", "everything without it", FAINT, "x"),
     ):
         values = [feature.get(key) for feature in chosen]
-        marker = {"color": colour, "pattern": {"shape": pattern, "fgcolor": "rgba(255,255,255,.55)", "size": 5}}
+        hatch = {"shape": pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,.7)", "size": 5}
+        marker = {"color": colour, "pattern": hatch}
         hover = "feature %{x}: %{y:.3g}<extra>" + label + "</extra>"
         figure.add_bar(x=labels, y=values, name=label, marker=marker, hovertemplate=hover)
     figure.update_layout(barmode="group", bargap=0.28, bargroupgap=0.04)

@@ -97,9 +97,12 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     edited = [p for p in probes if abs(_value(p, "before") - _value(p, "after_frozen")) > 1e-9]
     if edited:
         worst = max(edited, key=lambda p: _value(p, "after_retrained"))
+        _, low, _ = figures.measured(worst["after_retrained"])
+        chance = _value(worst, "chance")
+        meaning = "the information is still inside, the answers no longer use it" if low > chance else "near chance"
         said.append(
-            f"A probe retrained on the edited activations reaches {percent(_value(worst, 'after_retrained'))} at "
-            f"{worst['site']} (chance: {percent(_value(worst, 'chance'))})."
+            f"A probe retrained under the edit reads it with {percent(_value(worst, 'after_retrained'))} at "
+            f"{worst['site']} (chance: {percent(chance)}): {meaning}."
         )
     return said
 

@@ -61,7 +61,7 @@ def test_what_was_not_measured_is_left_out_instead_of_drawn_at_zero(results):
 
 def test_probe_curves_show_every_site_and_chance(results):
     figure = figures.probe_curves(results)
-    assert list(trace(figure, "after, probe retrained").x) == ["vision.0.resid", "vision.1.resid", "vision.2.resid"]
+    assert list(trace(figure, "after, probe retrained").x) == ["vision 0", "vision 1", "vision 2"]
     assert list(trace(figure, "after, probe retrained").y) == [0.6] * 3
     assert list(trace(figure, "chance").y) == [0.5] * 3
 

@@ -78,7 +78,12 @@ def test_two_copies_of_a_picture_are_one_group(folders):
     assert len({item.group for item in items}) == 10
     for part in split(items, 0):
         assert {item.path for item in part} >= set()
-    where = [index for index, part in enumerate(split(items, 0)) for item in part if item.path.endswith(("/0.png", "copy.png"))]
+    where = [
+        index
+        for index, part in enumerate(split(items, 0))
+        for item in part
+        if item.path.endswith(("/0.png", "copy.png"))
+    ]
     assert len(where) == 2
     assert len(set(where)) == 1
 
@@ -134,7 +139,9 @@ def test_answers_nobody_gave_are_what_the_model_says_and_silence_is_left_out(fol
     before = [e for e in concept.train.forget if e.prompt == "What is behind it?"]
     assert {e.answer for e in behind} == {"grass"}
     assert 0 < len(behind) < len(before)
-    assert [e for e in filled.train.forget if e.kind == "caption"] == [e for e in concept.train.forget if e.kind == "caption"]
+    assert [e for e in filled.train.forget if e.kind == "caption"] == [
+        e for e in concept.train.forget if e.kind == "caption"
+    ]
 
 
 def test_texts_make_a_concept_too(tmp_path):

@@ -65,7 +65,17 @@ def test_the_page_says_what_is_not_claimed(results):
 
 def test_numbers_of_the_run_are_on_the_page(results):
     page = render(results, [EXHIBIT])
-    for text in ("75%", "7 unanswered", "2222", "0.125", "62%", "99%", "1%", "seed 3", "concept-forget run --concept red"):
+    for text in (
+        "75%",
+        "7 unanswered",
+        "2222",
+        "0.125",
+        "62%",
+        "99%",
+        "1%",
+        "seed 3",
+        "concept-forget run --concept red",
+    ):
         assert text in page, text
 
 
@@ -100,4 +110,6 @@ def test_percent_never_rounds_to_all_or_nothing(value, text):
 def test_the_verdict_names_the_strongest_retrained_probe_at_an_edited_layer(results):
     untouched = {**results["probes"][0], "site": "vision.0.resid", "after_frozen": m(0.9), "after_retrained": m(0.9)}
     results["probes"] = [untouched, *results["probes"]]
-    assert "reaches 62% at vision.1.resid (chance: 50%)" in " ".join(verdict(results))
+    assert "reads it with 62% at vision.1.resid (chance: 50%): the information is still inside" in " ".join(
+        verdict(results)
+    )
