@@ -89,7 +89,6 @@ class Anatomy:
         has_tower = encoder is not model and encoder is not model.base_model and encoder is not decoder
         self.tower: nn.Module | None = encoder if has_tower else None
         self.vision: list[nn.Module] = [block for stack in _stacks(self.tower) for block in stack] if has_tower else []
-        self.stacks = len(_stacks(self.tower)) if has_tower else 0
         self.text_width = _width(self.text[0], _text_config(model).hidden_size)
         self.projector = _projector(model, self.tower, decoder, self.text_width) if has_tower else None
 
@@ -136,7 +135,7 @@ class Anatomy:
             return Site("text", len(self.text) // 2, "resid")
         layer = getattr(self.config, "vision_feature_layer", -1)
         n, door = len(self.vision), Site("projector", None, "in")
-        if self.stacks > 1 or not isinstance(layer, int):
+        if not isinstance(layer, int):
             return door
         # Entry 0 of hidden_states is the embedding, entry i + 1 the output of block i.
         block = (layer if layer >= 0 else layer + n + 1) - 1

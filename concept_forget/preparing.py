@@ -128,8 +128,8 @@ def _continued(inputs: dict[str, Tensor], answers: list[list[int]], pad: int) ->
         moved[source < 0] = pad if name == "input_ids" else 0
         if name == "input_ids":
             moved[answer_mask] = flat.to(moved)
-        elif name in ("attention_mask", "token_type_ids"):
-            # PaliGemma: type 1 is what follows the prompt, read causally.
+        elif name == "token_type_ids":
+            # PaliGemma reads type 0, the prompt, in both directions: as part of it the answer would give itself away.
             moved[answer_mask] = 1
         elif name == "mm_token_type_ids":
             moved[answer_mask] = 0

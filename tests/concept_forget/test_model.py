@@ -167,6 +167,18 @@ def test_pictures_of_one_and_of_two_tiles_mix_in_a_batch(tiny_mllama, picture):
         torch.testing.assert_close(logits[index], single, atol=2e-4, rtol=1e-4)
 
 
+def test_an_answer_does_not_give_itself_away(tiny, picture):
+    """What the model expects after the prompt is the same whichever answer stands there."""
+    images = [picture(0)] if tiny.has_vision else None
+    prompt = tiny.prepare(["yes"], images)
+    batch = tiny.prepare(["yes"], images, answers=["a red cup"])
+    expected, found = (
+        tiny.run(prompt).logits,
+        tiny.run(batch, logits="all").logits[:, prompt.inputs["input_ids"].shape[1] - 1],
+    )
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_answers_in_a_batch_are_as_likely_as_one_by_one(tiny, picture):
     images, answers = [picture(i) for i in range(3)] if tiny.has_vision else None, ["a red cup", "no", "wood"]
 
