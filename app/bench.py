@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.choosing import Choosing, choose_method, control_methods, rankings_of
+from app.choosing import Choosing, Judged, choose_method, control_methods, rankings_of
 from app.dictionaries import Progress, dictionary_for, rankings, stage
 from app.opening import PLUS, find_method, find_site, open_model
 from app.world_concepts import FAMILIES, Pool, Sizes, find
@@ -136,7 +136,7 @@ class Shared:
     book: AnswerBook
     _concept: Concept | None = None
     _ranked: dict[str, FeatureSet] = field(default_factory=dict)
-    _chosen: Any = None
+    _judged: Judged = field(default_factory=dict)
 
     @classmethod
     def make(cls, request: BenchRequest, device: str, progress: Progress | None) -> Shared:
@@ -159,18 +159,17 @@ class Shared:
             split = self.moments.split_by_label(name, FAMILIES)
             self._concept = thinned(whole, self.request.train_questions, self.request.seed)
             self._ranked, _ = rankings(self.model, self._concept, self.moments, split, tuple(by))
-            self._chosen = None
+            self._judged = {}
         concept, seed = self._concept, self.request.seed
+        of = "clamp" if method == "random_features" else method
+        choice = choose_method(
+            self.model, concept, of, self._ranked, seed=seed, choosing=choosing, book=self.book, judged=self._judged
+        )
+        edit, settings = choice.edit, {**choice.method.settings(), "ranking": choice.ranking}
         if method == "random_features":
-            # The control of the gated clamp, when that is measured too; else of a plain clamp.
-            base = control_methods(self._chosen or find_method("clamp")[0])[method]
-            where = self._ranked["contrast"]
-            edit, settings = base.fit(self.model, ForgetRequest(concept, seed), where), base.settings()
-        else:
-            choice = choose_method(
-                self.model, concept, method, self._ranked, seed=seed, choosing=choosing, book=self.book
-            )
-            edit, settings = choice.edit, {**choice.method.settings(), "ranking": choice.ranking}
+            control = control_methods(choice.method)[method]
+            edit = control.fit(self.model, ForgetRequest(concept, seed), self._ranked[choice.ranking])
+            settings = {**control.settings(), "ranking": choice.ranking}
         scores = evaluate(self.model, concept, [edit], before=self.book, limit=self.request.questions, seed=seed)
         return {
             "concept": name,

@@ -16,8 +16,10 @@ from concept_forget.evaluation.metrics import ROLES, harmonic_mean
 from concept_forget.methods import METHODS, Clamp, GatedClamp, Method, RandomFeatures
 from concept_forget.model import HookedModel
 
-RANKINGS = {"sauce": ("sauce",), "clamp": ("contrast", "causal"), "gated_clamp": ("contrast", "sauce", "causal")}
+RANKINGS = {"sauce": ("sauce",), "clamp": ("contrast", "causal"), "gated_clamp": ("contrast", "causal")}
 """Rankings a method chooses from on validation; others work with the first of `DEFAULT_RANKING`."""
+Judged = dict[tuple[str, Method, int], tuple[float, dict[str, float]]]
+"""Validation score and rates by ranking, settings and number of questions, of one concept."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,39 @@ def choose_method(
     seed: int = 0,
     choosing: Choosing | None = None,
     book: AnswerBook | None = None,
+    judged: Judged | None = None,
     progress: Progress | None = None,
 ) -> Choice:
-    """The settings of a method with the highest harmonic mean of the five metrics on validation, with their edit."""
+    """The settings of a method with the highest harmonic mean of the five metrics on validation, with their edit.
+
+    `judged` remembers candidates of this concept, for methods that share some.
+    """
     choosing, book = choosing or Choosing(), book or AnswerBook(model)
+    judged = {} if judged is None else judged
     request = ForgetRequest(concept, seed)
     candidates = list(_candidates(model, request, name, ranked))
+
+    def score(index: int, limit: int) -> tuple[float, int, dict[str, float]]:
+        ranking, method, edit = candidates[index]
+        key = (ranking, method, limit)
+        if key not in judged:
+            judged[key] = _judged(model, concept, edit, limit, book)
+        return judged[key][0], index, judged[key][1]
+
     if len(candidates) == 1:
         ranking, method, edit = candidates[0]
         return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
     scored: list[tuple[float, int, dict[str, Any]]] = []
-    for number, (_, _, edit) in enumerate(candidates):
+    for number in range(len(candidates)):
         if progress:
             progress("choosing settings on validation", number, len(candidates) + choosing.keep)
-        scored.append(_judged(model, concept, edit, choosing.first, book, number))
+        scored.append(score(number, choosing.first))
     best = sorted(scored, key=lambda entry: (-entry[0], entry[1]))[: choosing.keep]
     final = []
     for number, (_, index, _) in enumerate(best):
         if progress:
             progress("choosing settings on validation", len(candidates) + number, len(candidates) + choosing.keep)
-        final.append(_judged(model, concept, candidates[index][2], choosing.second, book, index))
+        final.append(score(index, choosing.second))
     final.sort(key=lambda entry: (-entry[0], entry[1]))
     reached = {index: rates for _, index, rates in final}
     rest = [entry for entry in sorted(scored, key=lambda entry: -entry[0]) if entry[1] not in reached]
@@ -116,11 +131,11 @@ def _candidates(
 
 
 def _judged(
-    model: HookedModel, concept: Concept, edit: Edit, limit: int, book: AnswerBook, index: int
-) -> tuple[float, int, dict[str, float]]:
+    model: HookedModel, concept: Concept, edit: Edit, limit: int, book: AnswerBook
+) -> tuple[float, dict[str, float]]:
     scores = evaluate(model, concept, [edit], concept.validation, before=book, limit=limit, resamples=1)
     hits, counts = scores.after.hits.sum(0), scores.after.counts.sum(0)
     # Half a success and half a failure more: one lucky or unlucky answer among few does not decide.
     rates = (hits[counts > 0] + 0.5) / (counts[counts > 0] + 1)
     shown = {role: round(change.after.value, 4) for role, change in scores.metrics.items() if change.after.n}
-    return float(harmonic_mean(rates)), index, {key: value for key, value in shown.items() if key in ROLES}
+    return float(harmonic_mean(rates)), {key: value for key, value in shown.items() if key in ROLES}

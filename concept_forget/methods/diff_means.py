@@ -53,9 +53,10 @@ class DiffMeans(Method):
         return self._edit(site_of(model, where), forget, other, gate)
 
     def grid(self) -> tuple[DiffMeans, ...]:
-        """Ungated and gated, projected and shifted, to the mean and beyond."""
-        others = [replace(self, gated=False, action="project", strength=s) for s in (1.0, 2.0)]
-        others += [replace(self, gated=True, action=a, strength=s) for a in ("project", "shift") for s in (1.0, 2.0)]
+        """Ungated (unless this one is gated) and gated, projected and shifted, to the mean and beyond."""
+        others = [replace(self, gated=True, action=a, strength=s) for a in ("project", "shift") for s in (1.0, 2.0)]
+        if not self.gated:
+            others = [replace(self, action="project", strength=s) for s in (1.0, 2.0)] + others
         return (self, *(other for other in others if other != self))
 
     def fit_grid(
