@@ -19,6 +19,10 @@ HERE = Path(__file__).parent
 PIXELS, PATCH, VOCABULARY = 336, 14, 32064
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=16, help="How often each benchmark is timed (at least 2).")
+
+
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     """Minutes of work that prove nothing about correctness: only for `pytest tests/benchmarks`."""
     asked = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
@@ -36,13 +40,15 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def paired(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """paired({name: ours, ...}, peer, aim, rounds): times all in turn; a line each with the median ratio of the rounds.
+def paired(capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config) -> Callable[..., None]:
+    """paired({name: ours, ...}, peer, aim): times all in turn; a line each with the median ratio of the rounds.
 
     "at most a" is about ours / peer, "at least a" about peer / ours. Nothing is asserted about time.
     """
 
-    def measure(ours: dict[str, Callable[[], object]], peer: Callable[[], object], aim: str, rounds: int = 16) -> None:
+    rounds = pytestconfig.getoption("--rounds")
+
+    def measure(ours: dict[str, Callable[[], object]], peer: Callable[[], object], aim: str) -> None:
         works = {**ours, "": peer}
         for work in works.values():
             work()
