@@ -1,6 +1,7 @@
 # make demo   install, then take one concept out of the shipped model: a table, and the path of the report
 # make test   install with the test tools, then run every test
 # make check  formatting, lint and types
+# make tree   renew the file tree at the end of the README
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CONCEPT ?= red
 
-.PHONY: demo test check clean
+.PHONY: demo test check tree clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+tree:
+	$(PYTHON) docs/file_tree.py
 
 clean:
 	rm -rf runs build dist *.egg-info

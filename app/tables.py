@@ -12,21 +12,22 @@ from rich.text import Text
 METRICS = {
     "UAd": "says no when asked about it",
     "UAg": "leaves it out of captions",
-    "IRA": "still knows the rest of its family",
-    "CRA": "still knows other families",
-    "COA": "still knows the rest of its pictures",
+    "IRA": "keeps the rest of its family",
+    "CRA": "keeps other families",
+    "COA": "keeps the rest of its pictures",
     "HM": "harmonic mean of the five",
 }
-CONTROLS = {"prompt": "asked not to", "random_features": "random features"}
+CONTROLS = {"prompt": "asked not to", "random_features": "random"}
 
 
 def metric_table(results: Mapping[str, Any]) -> Table:
     """The five metrics before and after with intervals, and the controls. Higher is better everywhere."""
     table = _table(f"{results['concept']} taken out of {results['model']} with {results['method']}")
     table.add_column("")
-    table.add_column("what it says (higher is better)", style="dim")
+    table.add_column("higher is better", style="dim")
     table.add_column("before", justify="right")
     table.add_column("after", justify="right", style="bold")
+    table.add_column("95%", justify="right", style="dim")
     controls = [name for name in CONTROLS if name in results["controls"]]
     for name in controls:
         table.add_column(CONTROLS[name], justify="right", style="dim")
@@ -34,9 +35,8 @@ def metric_table(results: Mapping[str, Any]) -> Table:
         change = results["metrics"].get(name)
         if change:
             others = [short((results["controls"][control].get(name) or {}).get("after")) for control in controls]
-            table.add_row(
-                name, meaning, short(change["before"]), full(change["after"]), *others, end_section=name == "COA"
-            )
+            cells = short(change["before"]), short(change["after"]), ends(change["after"]), *others
+            table.add_row(name, meaning, *cells, end_section=name == "COA")
     return table
 
 
@@ -136,6 +136,11 @@ def bench_table(summary: Mapping[str, Any]) -> Table:
 def short(value: Mapping[str, Any] | None) -> str:
     """98.2%"""
     return "-" if not value or value.get("value") is None else f"{100 * value['value']:.1f}%"
+
+
+def ends(value: Mapping[str, Any] | None) -> str:
+    """97 to 99"""
+    return "" if not value or value.get("low") is None else f"{100 * value['low']:.0f} to {100 * value['high']:.0f}"
 
 
 def full(value: Mapping[str, Any] | None) -> str:
