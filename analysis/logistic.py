@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from concept_forget.evaluation.metrics import RESAMPLES, draw_groups
 
-GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse strengths C of the L2 penalty (scikit-learn's convention) to choose from on validation."""
 
 Measure = Literal["balanced", "accuracy", "auroc"]
@@ -53,14 +53,15 @@ def fit_probe(
     if len(np.unique(y)) < 2:
         return Probe(mean, scale, np.zeros(x.shape[1]), 1.0 if y[0] else -1.0, grid[0])
     model = LogisticRegression(class_weight="balanced", max_iter=500, warm_start=True)
-    best: tuple[float, float, ndarray, float] | None = None
+    fits: list[tuple[float, Probe]] = []
     for c in sorted(grid):
         model.set_params(C=c).fit(rows, y)
-        loss = _log_loss(model.decision_function(checked), y_validation)
-        if best is None or loss < best[0]:
-            best = (loss, c, model.coef_[0].copy(), float(model.intercept_[0]))
-    _, c, weight, bias = best
-    return Probe(mean, scale, weight if basis is None else basis @ weight, bias, c)
+        weight = model.coef_.ravel().copy()
+        fitted = Probe(
+            mean, scale, weight if basis is None else basis @ weight, float(np.ravel(model.intercept_)[0]), c
+        )
+        fits.append((_log_loss(model.decision_function(checked), y_validation), fitted))
+    return min(fits, key=lambda fit: fit[0])[1]
 
 
 def rates(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -32,7 +31,7 @@ class ProbeData(NamedTuple):
     labels: Bool[ndarray, " n"]
     """Whether the concept is shown."""
     control: Bool[ndarray, " n"]
-    """The control task: a random label for every type (what else is shown)."""
+    """The control task: a random label for every type (all else that is shown)."""
     split: ndarray
     """0 train, 1 validation, 2 test."""
 
@@ -150,9 +149,9 @@ def gather(
     parts = [pile[k : k + batch_size] for pile in (pictures, texts) for k in range(0, len(pile), batch_size)]
     for rows in parts:
         chosen = [examples[row] for row in rows]
-        seen = chosen[0].image is not None
-        prompts = [question if seen else example.prompt for example in chosen]
-        batch = model.prepare(prompts, [example.image for example in chosen] if seen else None, edits=edits)
+        images = [example.image for example in chosen if example.image is not None]
+        prompts = [question if images else example.prompt for example in chosen]
+        batch = model.prepare(prompts, images or None, edits=edits)
         run = model.run(batch, read=sites, edits=edits, logits=None)
         for site in sites:
             found[site].append(_pooled(run.activations[site], site, run.tokens, pool).float().cpu())
@@ -228,10 +227,12 @@ def _balanced(concept: Concept, name: str, part: ExampleSet, each: int, rng: np.
 
 
 def _control(examples: Sequence[Example], concept: Concept, rng: np.random.Generator) -> Bool[ndarray, " n"]:
-    """A random label per type, half of the types each way. The type is the commonest other thing an example shows."""
-    counts = Counter(name for example in examples for name in example.shows if name != concept.name)
+    """A random label per type, half of the types each way. A type is all else that is shown, else the group itself.
+
+    One other concept alone would be no control: it can be read off linearly, and so could any label fixed to it.
+    """
     types = [
-        max(example.shows - {concept.name}, key=lambda name: (counts[name], name), default=example.group or f"#{row}")
+        tuple(sorted(example.shows - {concept.name})) or (example.group or f"#{row}",)
         for row, example in enumerate(examples)
     ]
     names = sorted(set(types))

@@ -136,11 +136,10 @@ class _Asker:
 
     def __call__(self, rows: Sequence[int], budget: int) -> list[str]:
         chosen = [self.examples[row] for row in rows]
-        images = [example.image for example in chosen]
-        seen = images[0] is not None
-        batch = self.model.prepare([example.prompt for example in chosen], images if seen else None, edits=self.edits)
+        images = [example.image for example in chosen if example.image is not None]
+        batch = self.model.prepare([example.prompt for example in chosen], images or None, edits=self.edits)
         try:
-            with looked_at_once(self.model, batch, list(map(id, images))) if self.share and seen else nullcontext():
+            with looked_at_once(self.model, batch, list(map(id, images))) if self.share and images else nullcontext():
                 generation = self.model.generate(batch, edits=self.edits, max_new_tokens=budget)
         except CannotShareError:
             self.share = False

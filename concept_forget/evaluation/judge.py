@@ -98,7 +98,7 @@ class Vocabulary:
     def of(cls, examples: Iterable[Example], concept: Concept | None = None) -> Vocabulary:
         """Read it off examples: short answers and their aliases, and what is asked about, by family."""
         families: dict[str, dict[str, None]] = {}
-        words = set(_FUNCTION_WORDS.split())
+        words: set[str] = set(_FUNCTION_WORDS.split())
         for example in examples:
             names = families.setdefault(example.family, {})
             if example.kind == "short":

@@ -81,7 +81,7 @@ class Table(NamedTuple):
 
 
 def table(
-    hits: Sequence[bool],
+    hits: Sequence[int] | ndarray,
     roles: Sequence[Role],
     groups: Sequence[str],
     strata: Sequence[int],

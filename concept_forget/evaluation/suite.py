@@ -237,10 +237,12 @@ def _tallies(samples: Sequence[Sample]) -> dict[str, Tally]:
     out = {}
     for name in ROLES:
         mine = [sample for sample in samples if sample.role == name]
-        counts = [
-            sum(getattr(sample, when) == status for sample in mine)
-            for status in ("refusal", "invalid")
-            for when in ("status_before", "status_after")
-        ]
-        out[name] = Tally(*counts, len(mine))
+        before, after = [s.status_before for s in mine], [s.status_after for s in mine]
+        out[name] = Tally(
+            refusals_before=before.count("refusal"),
+            refusals_after=after.count("refusal"),
+            unparseable_before=before.count("invalid"),
+            unparseable_after=after.count("invalid"),
+            n=len(mine),
+        )
     return out
