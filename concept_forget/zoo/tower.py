@@ -20,13 +20,14 @@ HEADS = (SUBJECTS, COLOURS, MATERIALS)
 
 
 class Pictures(NamedTuple):
-    """A batch of rendered scenes."""
+    """A batch of labelled pictures: rendered scenes, or others."""
 
     pixels: Tensor
     """[n, 3, 96, 96] float, normalised as the image processor does."""
     labels: Tensor
-    """[n, 3] index of subject, colour and material in `HEADS`."""
-    specs: list[SceneSpec]
+    """[n, heads] index of each label in its list: subject, colour and material in `HEADS` for scenes."""
+    specs: Sequence[SceneSpec] = ()
+    """What was rendered; empty for other pictures."""
 
 
 def normalised(raw: np.ndarray, image_processor: object) -> Tensor:
@@ -64,19 +65,19 @@ def image_features(model: PreTrainedModel, batch: Tensor) -> Tensor:
 
 
 class Heads(nn.Module):
-    """Three linear classifiers on the mean over tokens; thrown away after training."""
+    """One linear classifier per list of labels, on the mean over tokens; thrown away after training."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, lists: Sequence[Sequence[str]] = HEADS) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.out = nn.ModuleList(nn.Linear(width, len(names)) for names in HEADS)
+        self.out = nn.ModuleList(nn.Linear(width, len(names)) for names in lists)
 
     def forward(self, features: Tensor) -> list[Tensor]:
         pooled = self.norm(features.mean(dim=1))
         return [head(pooled) for head in self.out]
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Sum of the three cross-entropies."""
+        """Sum of the cross-entropies of all lists."""
         parts = [nn.functional.cross_entropy(o, labels[:, i]) for i, o in enumerate(self(features))]
         return torch.stack(parts).sum()
 

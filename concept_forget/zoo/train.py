@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
+from concept_forget.concepts import Example
 from concept_forget.provenance import write_atomic
 from concept_forget.worlds import Scene, questions, texts
 from concept_forget.zoo import NAMES, folder
@@ -47,12 +49,28 @@ SHIPPED = {"tiny-llava": ZooSettings(), "tiny-mllama": ZooSettings(tower_steps=2
 PHASES = ("tower", "language")
 
 
-class _Job:
+class Asked(NamedTuple):
+    """A batch of pictures with the questions about each."""
+
+    pixels: Tensor
+    """[n, 3, 96, 96] float, normalised as the image processor does."""
+    rows: Sequence[Sequence[Example]]
+
+
+class Job:
     """One training in a folder: the model, where it stands, and a log that a resumed run continues."""
 
-    def __init__(self, name: str, out: Path, settings: ZooSettings, progress: Progress | None) -> None:
-        self.name, self.out, self.settings, self.progress = name, out, settings, progress
-        self.model, self.processor = BUILDERS[name](texts(), settings.seed)
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        out: Path,
+        settings: ZooSettings,
+        progress: Progress | None = None,
+    ) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.model, self.processor = model, processor
+        self.out, self.settings, self.progress = out, settings, progress
         self.checkpoint = out / "checkpoint.pt"
         self.start = time.time()
 
@@ -100,6 +118,15 @@ class _Job:
             if self.progress is not None:
                 self.progress(phase, optimiser.done, steps, figures)
 
+    def finish(self, name: str) -> Path:
+        """Write the model as a folder for `from_pretrained`; the checkpoint is no longer needed."""
+        self.model.save_pretrained(self.out)
+        self.processor.save_pretrained(self.out)
+        content = {"name": name, **asdict(self.settings)}
+        write_atomic(self.out / "training.json", json.dumps(content, indent=1) + "\n")
+        self.checkpoint.unlink(missing_ok=True)
+        return self.out
+
     def _log(self, figures: dict[str, object]) -> None:
         line = json.dumps({**figures, "seconds": round(time.time() - self.start)})
         with (self.out / "training.jsonl").open("a") as log:
@@ -128,57 +155,72 @@ def train(name: str, out: Path, settings: ZooSettings | None = None, progress: P
     if name not in NAMES:
         raise LookupError(f"No zoo model is called {name!r}. There are {', '.join(NAMES)}.")
     settings = settings or SHIPPED[name]
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    job = _Job(name, out, settings, progress)
+    job = Job(*BUILDERS[name](texts(), settings.seed), out, settings, progress)
     if name == "tiny-mllama" and job.saved() is None:
         warm_start(job.model, AutoModelForImageTextToText.from_pretrained(folder("tiny-llava")))
-    _train_tower(job)
-    _train_language(job)
-    job.model.save_pretrained(out)
-    job.processor.save_pretrained(out)
-    write_atomic(out / "training.json", json.dumps({"name": name, **asdict(settings)}, indent=1) + "\n")
-    job.checkpoint.unlink()
-    return out
+    _train_tower_on_scenes(job)
+    _train_language_on_scenes(job)
+    return job.finish(name)
+
+
+def train_tower(
+    job: Job, heads: Heads, source: Callable[[int], Pictures], measure: Callable[[], dict[str, float]]
+) -> None:
+    """First phase: the tower learns to name the labels of `source(step)`, which must depend on nothing but the step."""
+
+    def loss(step: int) -> Tensor:
+        batch = source(step)
+        return heads.loss(image_features(job.model, batch.pixels), batch.labels)
+
+    settings = job.settings
+    job.train("tower", [_tower(job.model), heads], settings.tower_rate, settings.tower_steps, loss, measure)
+
+
+def train_language(job: Job, source: Callable[[int], Asked], held_out: Asked) -> None:
+    """Second phase: projector and language side learn to answer what `source(step)` asks; the tower is frozen."""
+    settings, model = job.settings, job.model
+    packer = Packer(job.processor)
+    sides = [model.model.multi_modal_projector, model.model.language_model, model.lm_head]
+
+    def batch_loss(batch: Asked) -> Tensor:
+        with torch.no_grad():
+            features = image_features(model, batch.pixels)
+        return answer_loss(model, packer.pack(batch.rows), features)
+
+    @torch.no_grad()
+    def measure() -> dict[str, float]:
+        return {"validation loss": float(batch_loss(held_out))}
+
+    def loss(step: int) -> Tensor:
+        return batch_loss(source(step))
+
+    job.train("language", sides, settings.language_rate, settings.language_steps, loss, measure)
 
 
 def _tower(model: PreTrainedModel) -> nn.Module:
     return model.model.vision_tower if hasattr(model.model, "vision_tower") else model.model.vision_model
 
 
-def _train_tower(job: _Job) -> None:
+def _train_tower_on_scenes(job: Job) -> None:
     settings, model, image_processor = job.settings, job.model, job.processor.image_processor
     held_out = pictures("validation", 500, (settings.seed, 1), image_processor)
     with torch.no_grad():
         heads = Heads(image_features(model, held_out.pixels[:1]).shape[-1])
 
-    def loss(step: int) -> Tensor:
-        batch = pictures("train", settings.tower_batch, (settings.seed, 0, step), image_processor)
-        return heads.loss(image_features(model, batch.pixels), batch.labels)
+    def source(step: int) -> Pictures:
+        return pictures("train", settings.tower_batch, (settings.seed, 0, step), image_processor)
 
-    def measure() -> dict[str, float]:
-        return accuracy(model, heads, held_out)
-
-    job.train("tower", [_tower(model), heads], settings.tower_rate, settings.tower_steps, loss, measure)
+    train_tower(job, heads, source, lambda: accuracy(model, heads, held_out))
 
 
-def _train_language(job: _Job) -> None:
-    settings, model, image_processor = job.settings, job.model, job.processor.image_processor
-    packer = Packer(job.processor)
-    held_out = pictures("validation", 64, (settings.seed, 3), image_processor)
-    sides = [model.model.multi_modal_projector, model.model.language_model, model.lm_head]
+def _train_language_on_scenes(job: Job) -> None:
+    settings, image_processor = job.settings, job.processor.image_processor
 
-    def batch_loss(batch: Pictures, seed: int) -> Tensor:
-        with torch.no_grad():
-            features = image_features(model, batch.pixels)
-        return answer_loss(model, packer.pack([questions(Scene(spec), seed) for spec in batch.specs]), features)
+    def asked(batch: Pictures, seed: int) -> Asked:
+        return Asked(batch.pixels, [questions(Scene(spec), seed) for spec in batch.specs])
 
-    def loss(step: int) -> Tensor:
-        batch = pictures("train", settings.language_batch, (settings.seed, 2, step), image_processor)
-        return batch_loss(batch, step)
+    def source(step: int) -> Asked:
+        return asked(pictures("train", settings.language_batch, (settings.seed, 2, step), image_processor), step)
 
-    @torch.no_grad()
-    def measure() -> dict[str, float]:
-        return {"validation loss": float(batch_loss(held_out, 0))}
-
-    job.train("language", sides, settings.language_rate, settings.language_steps, loss, measure)
+    train_language(job, source, asked(pictures("validation", 64, (settings.seed, 3), image_processor), 0))
