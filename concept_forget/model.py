@@ -133,7 +133,7 @@ class HookedModel:
     def prepare(
         self,
         prompts: Sequence[str],
-        images: Sequence[Image.Image] | None = None,
+        images: Sequence[Image.Image | None] | None = None,
         edits: Sequence[Edit] = (),
         answers: Sequence[str] | None = None,
     ) -> Batch:

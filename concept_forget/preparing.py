@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def prepare(
     model: HookedModel,
     prompts: Sequence[str],
-    images: Sequence[Image.Image] | None = None,
+    images: Sequence[Image.Image | None] | None = None,
     edits: Sequence[Edit] = (),
     answers: Sequence[str] | None = None,
 ) -> Batch:

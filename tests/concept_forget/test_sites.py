@@ -28,7 +28,7 @@ def test_text_that_is_no_site_is_refused_with_the_allowed_forms(text):
 
 
 @pytest.mark.parametrize(
-    "parts", [("text", None, "resid"), ("projector", 1, "in"), ("vision", 1, "out"), ("eye", 1, "mlp")]
+    "parts", [("text", None, "resid"), ("projector", 1, "in"), ("vision", 1, "out"), ("text", 1, "in")]
 )
 def test_a_site_that_cannot_be_is_refused(parts):
     with pytest.raises(ValueError, match="No such kind of site"):
