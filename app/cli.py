@@ -21,7 +21,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("concepts")(listing.concepts)
 app.command("models")(listing.models)
-app.command("features")(features.features)
+app.add_typer(features.app, name="features")
 app.add_typer(sae.app, name="sae")
 app.add_typer(bench.app, name="bench")
 app.add_typer(zoo.app, name="zoo")

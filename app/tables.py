@@ -93,6 +93,25 @@ def feature_table(rows: Sequence[Mapping[str, float]], concept: str, site: str, 
     return table
 
 
+def card_table(card: Mapping[str, Any]) -> Table:
+    """What a feature tells apart, makes the model say, and what is near it, side by side."""
+    name = f" ({card['title']})" if card["title"] else ""
+    table = _table(
+        f"Feature {card['feature']}{name} at {card['site']}: fires on {card['density']:.2%} of tokens, "
+        f"in {card['spread']:.0%} of {card['groups']} pictures or texts"
+    )
+    for column in ("tells apart", "AUROC", "makes it say", "logit", "neighbour", "cosine"):
+        table.add_column(column, justify="right" if column in ("AUROC", "logit", "cosine") else "left")
+    parts = (
+        [(c["concept"], f"{c['auroc']:.3f}") for c in card["concepts"]],
+        [(p["token"].strip(), f"{p['change']:+.2f}") for p in card["promotes"][:6]],
+        [(f"#{n['feature']} {n['concept']}", f"{n['cosine']:.2f}") for n in card["neighbours"]],
+    )
+    for row in range(max(map(len, parts), default=0)):
+        table.add_row(*(cell for part in parts for cell in (part[row] if row < len(part) else ("", ""))))
+    return table
+
+
 def quality_tables(quality: Mapping[str, Any], site: str, features: int) -> list[Table]:
     """The quality card of a dictionary, and the concepts it was scored on."""
     card = _table(f"Dictionary of {features} features at {site}")

@@ -1,7 +1,8 @@
-"""`concept-forget features`: which features of a dictionary stand for a concept."""
+"""`concept-forget features`: which features of a dictionary stand for a concept; `features show N`: one of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,8 +26,12 @@ from app.commands.shared import (
     show,
 )
 
+app = typer.Typer()
 
+
+@app.callback(invoke_without_command=True)
 def features(
+    context: typer.Context,
     model: Model = "tiny-llava",
     concept: Concept = "",
     forget: Forget = None,
@@ -45,7 +50,11 @@ def features(
     """Rank the features of a dictionary for a concept.
 
     [bold]Example[/bold]   concept-forget features --model tiny-llava --concept star --score causal --top 10
+
+    [bold]One[/bold]       concept-forget features show 17
     """
+    if context.invoked_subcommand:
+        return
     scores = ("contrast", "sauce", "frequency", "causal")
     if score not in scores:
         raise typer.BadParameter(f"{score!r} is not a score; there are {', '.join(scores)}.", param_hint="--score")
@@ -79,3 +88,54 @@ def features(
     from app.tables import feature_table
 
     show(feature_table(rows, wanted.name, str(place), score, stable))
+
+
+@app.command("show")
+def card(
+    feature: Annotated[int, typer.Argument(help="Number of the feature.", min=0)],
+    model: Model = "tiny-llava",
+    site: SiteName = "",
+    dictionary: Dictionary = "",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of pictures, or .txt / .jsonl; default: the picture world.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Pictures of the world to look at.", min=1)] = 400,
+    top: Annotated[int, typer.Option(help="Pictures and texts shown.", min=1)] = 8,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory for figures/feature_N.html.")] = Path(
+        "runs/latest"
+    ),
+    seed: Seed = 0,
+    device: Device = "",
+    json: Json = False,
+) -> None:
+    """Show one feature: what it fires on, tells apart and makes the model say, and its neighbours.
+
+    [bold]Example[/bold]   concept-forget features show 17 --model tiny-llava --out runs/star
+    """
+    with quiet_stdout(json), progress_bar(quiet=json) as progress:
+        from app.dictionaries import examples_for, stage
+        from app.workbench import dictionary_for, find_site, open_model
+        from app.world_concepts import ask
+        from concept_forget.provenance import write_atomic
+        from concept_forget.worlds import sample
+        from saes.card_page import page
+        from saes.cards import read_cards
+
+        opened = open_model(model, device)
+        place = find_site(opened, site)
+        found = dictionary_for(opened, place, given=dictionary, progress=progress)
+        if feature >= found.d_sae:
+            raise LookupError(f"There is no feature {feature}: {found.site} has features 0..{found.d_sae - 1}.")
+        if data is None and opened.has_vision:
+            examples = list(ask(sample("test", pictures, 10_000 * seed + 55), seed))
+        else:
+            examples = examples_for(opened, pictures, [data] if data else [])
+        cards = read_cards(opened, found, examples, progress=stage(progress, f"reading {found.site}"))
+        shown = cards.card(feature, top)
+        path = write_atomic(out / "figures" / f"feature_{feature}.html", page([shown]))
+    if json:
+        emit({**shown.to_json(), "page": str(path)})
+        return
+    from app.tables import card_table
+
+    show(card_table(shown.to_json()), f"\nCard: [bold]{path}[/bold]")
