@@ -54,11 +54,13 @@ def choose_method(
     choosing: Choosing | None = None,
     book: AnswerBook | None = None,
     judged: Judged | None = None,
+    only_known: bool = False,
     progress: Progress | None = None,
 ) -> Choice:
     """The settings of a method with the highest harmonic mean of the five metrics on validation, with their edit.
 
-    `judged` remembers candidates of this concept, for methods that share some.
+    `judged` remembers candidates of this concept, for methods that share some. `only_known` judges them, as a report
+    with it does, on what the untouched model answers correctly.
     """
     choosing, book = choosing or Choosing(), book or AnswerBook(model)
     judged = {} if judged is None else judged
@@ -69,7 +71,7 @@ def choose_method(
         ranking, method, edit = candidates[index]
         key = (ranking, method, limit)
         if key not in judged:
-            judged[key] = _judged(model, concept, edit, limit, book)
+            judged[key] = _judged(model, concept, edit, limit, book, only_known)
         return judged[key][0], index, judged[key][1]
 
     if len(candidates) == 1:
@@ -131,9 +133,11 @@ def _candidates(
 
 
 def _judged(
-    model: HookedModel, concept: Concept, edit: Edit, limit: int, book: AnswerBook
+    model: HookedModel, concept: Concept, edit: Edit, limit: int, book: AnswerBook, only_known: bool
 ) -> tuple[float, dict[str, float]]:
-    scores = evaluate(model, concept, [edit], concept.validation, before=book, limit=limit, resamples=1)
+    scores = evaluate(
+        model, concept, [edit], concept.validation, before=book, limit=limit, only_known=only_known, resamples=1
+    )
     hits, counts = scores.after.hits.sum(0), scores.after.counts.sum(0)
     # Half a success and half a failure more: one lucky or unlucky answer among few does not decide.
     rates = (hits[counts > 0] + 0.5) / (counts[counts > 0] + 1)

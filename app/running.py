@@ -183,6 +183,7 @@ class _Job:
             seed=self.request.seed,
             choosing=self.choosing,
             book=self.book,
+            only_known=self.request.only_known,
             progress=self.progress,
         )
         recipe = Recipe.of(self.model, self.concept.name, [chosen.edit], chosen.method, seed=self.request.seed)
