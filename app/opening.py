@@ -36,12 +36,13 @@ class OwnData:
 
 def open_model(source: str, device: str = "", dtype: str = "", revision: str = "") -> HookedModel:
     """The model of a zoo name, folder or hub id. Raises LookupError with the closest names."""
+    close = [] if source in zoo.NAMES or Path(source).exists() else get_close_matches(source, zoo.NAMES, 1, 0.8)
+    if close:  # a slip of the pen: no need to wait for the hub to say so
+        raise LookupError(f"There is no model {source!r}. Did you mean {close[0]}? `concept-forget models` lists all.")
     try:
         return HookedModel.load(source, device=device or None, dtype=dtype or None, revision=revision or None)
     except LookupError as error:
-        close = get_close_matches(source, zoo.NAMES, 1, 0.5)
-        hint = f"Did you mean {close[0]}? " if close and source not in zoo.NAMES else ""
-        raise LookupError(f"{hint}{error} `concept-forget models` lists what is here.") from error
+        raise LookupError(f"{error} `concept-forget models` lists what is here.") from error
 
 
 def find_concept(

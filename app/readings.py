@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.report_page import Answer, Exhibit
 from concept_forget.concepts import Concept, Example, one_per_group
 from concept_forget.edits import Edit, ImageGate, SiteEdit
-from concept_forget.evaluation import AnswerBook, evaluate
+from concept_forget.evaluation import AnswerBook, Sample, evaluate
 from concept_forget.methods.base import group_activations
 from concept_forget.model import DeadSiteError, HookedModel
 from concept_forget.sites import Site
@@ -61,23 +61,19 @@ def exhibits(
     model: HookedModel, concept: Concept, edits: Sequence[Edit], book: AnswerBook, seed: int = 0
 ) -> list[Exhibit]:
     """Some test pictures with what is asked about them, drawn by seed."""
-    found = []
+    chosen: dict[str, list[Example]] = {}
     for part, count in zip((concept.test.forget, concept.test.without), EXHIBITS, strict=True):
         groups = [example.group for example in one_per_group(part)]
         random.Random(seed).shuffle(groups)
-        for group in groups[:count]:
-            found += _exhibit(model, concept, edits, [example for example in part if example.group == group], book)
-    return found
+        chosen |= {group: [example for example in part if example.group == group] for group in groups[:count]}
+    scores = evaluate(model, concept, edits, [e for asked in chosen.values() for e in asked], before=book, resamples=1)
+    return [
+        _exhibit(asked, [s for s in scores.samples if s.group == group], concept) for group, asked in chosen.items()
+    ]
 
 
-def _exhibit(
-    model: HookedModel, concept: Concept, edits: Sequence[Edit], asked: Sequence[Example], book: AnswerBook
-) -> list[Exhibit]:
-    try:
-        scores = evaluate(model, concept, edits, list(asked), before=book, resamples=1)
-    except ValueError:
-        return []  # nothing that is asked there counts for a metric
-    samples = sorted(scores.samples, key=lambda sample: SHOWN.index(sample.role))[:ANSWERS]
-    answers = tuple(Answer(s.question, s.before, s.after, s.role, s.status_before, s.status_after) for s in samples)
-    first = asked[0]
-    return [Exhibit(first.image, tuple(sorted(first.shows)), concept.name in first.shows, answers)]
+def _exhibit(asked: Sequence[Example], samples: Sequence[Sample], concept: Concept) -> Exhibit:
+    chosen = sorted(samples, key=lambda sample: SHOWN.index(sample.role))[:ANSWERS]
+    answers = tuple(Answer(s.question, s.before, s.after, s.role, s.status_before, s.status_after) for s in chosen)
+    shows = asked[0].shows
+    return Exhibit(asked[0].image, tuple(sorted(shows)), concept.name in shows, answers)

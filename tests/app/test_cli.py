@@ -32,7 +32,7 @@ def test_every_command_has_help_with_an_example(command, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--concept", "rde", "--model", "nothing-here"], "concept-forget models"),
+        (["run", "--concept", "rde", "--model", "tiny-lava"], "concept-forget models"),
         (["run", "--concept", "red", "--method", "souce"], "sauce"),
         (["run", "--forget", "dogs"], "--retain is missing"),
         (["run", "--spec", "dog.yaml", "--concept", "red"], "--forget and --retain"),

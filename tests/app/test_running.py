@@ -17,7 +17,7 @@ FEW = Choosing(first=1, second=1, keep=1)
 
 @pytest.fixture
 def request_(random_dictionary):
-    sizes = Sizes(4, 4, 4)
+    sizes = Sizes(4, 4, 2)
     return RunRequest("random", "red", method="clamp", dictionary=str(random_dictionary), sizes=sizes, questions=4)
 
 
