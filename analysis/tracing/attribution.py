@@ -30,6 +30,8 @@ class Verified(NamedTuple):
     """Which of the traced cases."""
     site: Site
     position: str
+    column: int
+    """Which column that is: tokens may occur twice."""
     estimate: float
     effect: float
 
@@ -187,7 +189,8 @@ def _exact(
             for column, value in zip(columns, values.tolist(), strict=True):
                 cell = streams.index(job.stream), job.layer, column
                 site = Site(replay.tower, job.layer, job.stream)
-                found.append(Verified(case, site, setup.columns.labels[column], float(estimates[cell]), value))
+                label = setup.columns.labels[column]
+                found.append(Verified(case, site, label, column, float(estimates[cell]), value))
                 estimates[cell] = value
     return found
 

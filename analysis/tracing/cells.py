@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.tracing.replay import Patch, Replay
+from analysis.tracing.replay import Replay
+from analysis.tracing.rows import Patch
 from analysis.tracing.setup import Setup, differs, reaches
 from concept_forget.sites import Site
 
@@ -72,11 +73,15 @@ def run_job(
     """Effects of a job's cells, a forward pass at a time."""
     samples, length = len(setup.base), setup.clean.entry.shape[1]
     longest = max(length, setup.clean.question.batch.inputs["input_ids"].shape[1])
-    copies = max(1, tokens_per_pass // (samples * longest))
+    begins = setup.columns.positions.int().argmax(1).tolist()
     base, sources = setup.base, setup.sources
     sites = [site for site in job.sites if site.layer >= job.first or job.stream == "resid"]
-    for start in range(0, len(job.columns), copies):
-        columns = list(job.columns[start : start + copies])
+    waiting = sorted(job.columns, key=lambda column: begins[column])
+    while waiting:
+        # In a causal model only positions from the first patch on are computed: later columns go more to a pass.
+        computed = longest - begins[waiting[0]] if setup.clean.cache is not None else longest
+        copies = max(1, tokens_per_pass // (samples * computed))
+        columns, waiting = waiting[:copies], waiting[copies:]
         mask = setup.columns.positions[columns]
         patches = [Patch(site, mask, tuple(one.states[site] for one in sources)) for site in sites]
         logits = replay.run(base, len(columns), job.first, patches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -9,11 +10,13 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from transformers import DynamicCache
 
 from analysis.tracing.corruption import Question
+from analysis.tracing.prefix import cut, shareable, shared, with_cache
+from analysis.tracing.rows import Patch, expanded, patched, repeated
 from concept_forget.edits.base import hook
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
@@ -39,26 +42,19 @@ class Recording:
     """What the decoder was called with (text); None for the vision tower."""
     logits: Float[Tensor, " vocabulary"]
     """Of the token after the prompt."""
-
-
-@dataclass(frozen=True, eq=False)
-class Patch:
-    """In each row, the positions of a site that take the value of another recording."""
-
-    site: Site
-    mask: Bool[Tensor, "rows t"]
-    sources: tuple[Float[Tensor, "1 t d"], ...]
-    """One per base recording."""
+    cache: DynamicCache | None = None
+    """Keys and values of the decoder, where rows can share those before their first patch."""
 
 
 @dataclass(eq=False)
 class Replay:
     """Records rows of a model and runs copies of them again from a block, with patches.
 
-    A block below the start is not computed: it hands out what it did when the row was recorded. The decoder is called
-    with what it was called with then, so positions, masks and cross-attention states are right in any architecture;
-    the model's own code computes everything after the last block. For the vision tower the model runs as a whole, with
-    the lower blocks of the tower answering from memory.
+    A block below the start is not computed: it hands out what it did when the row was recorded. Positions before the
+    first patch are not computed either where the model proves causal: their keys and values are shared. The decoder is
+    called with what it was called with then, so positions, masks and cross-attention states are right in any
+    architecture; the model's own code computes everything after the last block. For the vision tower the model runs as
+    a whole, with the lower blocks of the tower answering from memory.
     """
 
     model: HookedModel
@@ -69,8 +65,11 @@ class Replay:
     rows: int = 0
     """Row-forwards: rows that went through at least the head of the model."""
     work: float = 0.0
-    """Rows weighted by the share of the tower's blocks that were run."""
+    """Rows weighted by the share of the tower's blocks, and of the positions, that were computed."""
+    share: bool = True
+    """Compute only the positions from the first patch on, where the model proves causal."""
     _tuples: bool = False
+    _causal: bool | None = None
 
     def __post_init__(self) -> None:
         self.blocks = getattr(self.model.anatomy, self.tower)
@@ -85,11 +84,8 @@ class Replay:
         handles.append(self.blocks[0].register_forward_hook(lambda _m, _a, out: found.update(form=type(out))))
         if self.tower == "text":
             decoder = self.model.model.get_decoder()
-            handles.append(
-                decoder.register_forward_pre_hook(
-                    lambda _m, args, named: found.update(call=(args, dict(named))), prepend=True, with_kwargs=True
-                )
-            )
+            called = partial(self._called, found)
+            handles.append(decoder.register_forward_pre_hook(called, prepend=True, with_kwargs=True))
         try:
             with question.noise.applied() if question.noise else nullcontext():
                 run = self.model.run(question.batch, read=self.sites)
@@ -103,7 +99,36 @@ class Replay:
             )
         self._tuples = found["form"] is not Tensor and issubclass(found["form"], tuple)
         self._count(1, 0)
-        return Recording(question, found["entry"], run.activations, found.get("call"), run.logits[0])
+        made = Recording(
+            question, found["entry"], run.activations, found.get("call"), run.logits[0], found.get("cache")
+        )
+        if self._causal is None and made.cache is not None:
+            self._causal = self._is_causal(made)
+        return made if self._causal else replace(made, cache=None)
+
+    def _called(self, found: dict[str, Any], decoder: nn.Module, args: tuple, named: dict[str, Any]) -> Any:
+        """Notes the decoder's call by the names of its arguments, and has it fill a cache if that can be shared."""
+        names = inspect.signature(decoder.forward).parameters
+        found["call"] = call = ((), dict(zip(names, args, strict=False)) | named)
+        if not self.share or self._causal is False or not shareable(call):
+            return None
+        found["cache"] = DynamicCache()
+        return with_cache(call, found["cache"])
+
+    def _is_causal(self, made: Recording) -> bool:
+        """Whether other values at the later half of the positions leave the earlier half as it was."""
+        length, last = made.entry.shape[1], self.sites[-1]
+        half = torch.arange(length, device=made.entry.device) >= length // 2
+        first = Site(self.tower, 0, "resid")
+        patch = Patch(first, half[None], (made.states[first].flip(1) * 2,))
+        found: dict[str, Any] = {}
+        handle = hook(*self.model.module(last), partial(_keep, found, "out"), first=False)
+        try:
+            self.run([replace(made, cache=None)], 1, 1, [patch])
+        finally:
+            handle.remove()
+        near, seen = made.states[last][:, : length // 2], found["out"][:, : length // 2]
+        return len(self.blocks) > 1 and torch.allclose(near, seen, atol=1e-5 * float(near.abs().max()), rtol=1e-3)
 
     @torch.no_grad()
     def run(
@@ -113,35 +138,48 @@ class Replay:
 
         Patches of `resid` just below `first` change what that block hands out; all others are set while it runs.
         """
+        start = self._start(base, patches)
         below = [Site(self.tower, layer, "resid") for layer in range(first)]
         remembered = {site: [recording.states[site] for recording in base] for site in below}
-        rows = {site: _rows(states, copies) for site, states in remembered.items()}
+        rows = {site: repeated(states, copies)[:, start:] for site, states in remembered.items()}
         live = []
-        for patch in patches:
+        for patch in (one.after(start) for one in patches):
             if patch.site in rows:
-                rows[patch.site] = _patched(rows[patch.site], patch)
+                rows[patch.site] = patched(rows[patch.site], patch)
             else:
                 live.append(patch)
         with ExitStack() as stack:
             stack.enter_context(remembering(self.blocks, [rows[site] for site in below], self._tuples))
             if first == 0:
-                entry = _rows([recording.entry for recording in base], copies)
+                entry = repeated([recording.entry for recording in base], copies)[:, start:]
                 stack.callback(hook(self.blocks[0], "in", lambda _x: entry, first=True).remove)
             for patch in live:
-                act = partial(_patched, patch=patch)
+                act = partial(patched, patch=patch)
                 stack.callback(hook(*self.model.module(patch.site), act, first=True).remove)
-            logits = self._whole(base, copies) if self.tower == "vision" else self._decoder(base, copies, stack)
-        self._count(len(base) * copies, first)
+            if self.tower == "vision":
+                logits = self._whole(base, copies)
+            else:
+                logits = self._decoder(base, copies, first, start, stack)
+        self._count(len(base) * copies, first, 1 - start / base[0].entry.shape[1])
         return logits
 
-    def _decoder(self, base: Sequence[Recording], copies: int, stack: ExitStack) -> Tensor:
+    def _start(self, base: Sequence[Recording], patches: Sequence[Patch]) -> int:
+        """The first position that has to be computed."""
+        if any(recording.cache is None for recording in base):
+            return 0
+        return min((int(patch.mask.any(0).int().argmax()) for patch in patches), default=0)
+
+    def _decoder(self, base: Sequence[Recording], copies: int, first: int, start: int, stack: ExitStack) -> Tensor:
         called = expanded([recording.call for recording in base], copies)
+        if start:
+            caches = [recording.cache for recording in base]
+            called = with_cache(cut(called, start), shared(caches, copies, first, start))
         decoder = self.model.model.get_decoder()
         handle = decoder.register_forward_pre_hook(lambda _m, _a, _k: called, prepend=True, with_kwargs=True)
         stack.callback(handle.remove)
         shape = base[0].question.batch.inputs["input_ids"].shape
         # The decoder gets what it was called with before; these only have the right shape.
-        ids = torch.zeros(len(base) * copies, shape[1], dtype=torch.long, device=self.model.device)
+        ids = torch.zeros(len(base) * copies, shape[1] - start, dtype=torch.long, device=self.model.device)
         options = {"logits_to_keep": 1} if "logits_to_keep" in self.model._accepts else {}
         return self.model.model(input_ids=ids, use_cache=False, **options).logits[:, -1]
 
@@ -150,10 +188,10 @@ class Replay:
         _, inputs = expanded([((), batch.inputs) for batch in batches], copies)
         return self.model.run(replace(batches[0], inputs=inputs)).logits
 
-    def _count(self, rows: int, first: int) -> None:
+    def _count(self, rows: int, first: int, share: float = 1.0) -> None:
         self.passes += 1
         self.rows += rows
-        self.work += rows * (1 - first / len(self.blocks))
+        self.work += rows * share * (1 - first / len(self.blocks))
 
 
 @contextmanager
@@ -171,40 +209,6 @@ def remembering(blocks: Sequence[nn.Module], outputs: Sequence[Tensor], tuples: 
                 del block.__dict__["forward"]
             else:
                 block.__dict__["forward"] = forward
-
-
-def expanded(calls: Sequence[Any], copies: int) -> Any:
-    """The calls of batches of one as the call of one batch: `copies` rows of the first, then of the second, ...
-
-    Every tensor of two or more axes holds one row of a batch (Mllama's cross-attention states: as many as tiles).
-    Position ids of three axes have the batch second (Qwen2-VL).
-    """
-    flat = [tree_flatten(call) for call in calls]
-    leaves = [_leaf([leaves[i] for leaves, _ in flat], copies) for i in range(len(flat[0][0]))]
-    return tree_unflatten(leaves, flat[0][1])
-
-
-def _leaf(values: list[Any], copies: int) -> Any:
-    first = values[0]
-    if not isinstance(first, Tensor) or first.dim() < 2:
-        return first
-    if first.dim() == 3 and not first.is_floating_point() and first.shape[0] in (3, 4) and first.shape[1] == 1:
-        return torch.cat([value.expand(-1, copies, -1) for value in values], 1)
-    rows = [value[None].expand(copies, *value.shape).flatten(0, 1) for value in values]
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
-
-
-def _rows(states: Sequence[Tensor], copies: int) -> Tensor:
-    rows = [state.expand(copies, -1, -1) for state in states]
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
-
-
-def _patched(x: Tensor, patch: Patch) -> Tensor:
-    """x [base * rows, t, d] with the patch's positions taken from its sources."""
-    shape = x.shape
-    x = x.reshape(len(patch.sources), len(patch.mask), -1, shape[-1])
-    source = torch.stack(patch.sources).to(x)
-    return torch.where(patch.mask[None, :, :, None].to(x.device), source, x).view(shape)
 
 
 def _hand_out(output: Any, *_args: Any, **_named: Any) -> Any:

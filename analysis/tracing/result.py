@@ -29,6 +29,8 @@ class Place(NamedTuple):
     effect: float
     low: float
     high: float
+    column: int
+    """Which column that is: tokens may occur twice."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Cost:
     rows: int = 0
     """Row-forwards: rows times passes."""
     work: float = 0.0
-    """Row-forwards weighted by the share of blocks that were run: in units of whole forward passes of one row."""
+    """In units of one row going through all blocks at all positions."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -99,7 +101,7 @@ class Trace:
         for index in np.stack(np.unravel_index(best.numpy(), tuple(self.values.shape)), 1).tolist():
             s, layer, column = index
             numbers = (float(grid[s, layer, column]) for grid in (self.values, self.low, self.high))
-            places.append(Place(self.sites[s][layer], self.positions[column], *numbers))
+            places.append(Place(self.sites[s][layer], self.positions[column], *numbers, column))
         return places
 
     def by_group(self) -> Trace:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from analysis.tracing import Box, Case, GaussianNoise, MinimalPair, TokenReplacement, trace
+from analysis.tracing.corruption import Question
+from analysis.tracing.replay import Replay
+from analysis.tracing.rows import Patch
 from concept_forget.sites import Site
 
 WORDS = Case("which colour is the cup ?", subject="cup", replacement="red")
@@ -125,9 +129,53 @@ def test_the_work_is_what_the_design_says(tiny_llama):
     changed = length - found.groups.index("concept words")
     # All positions from the changed word on in all layers but the last, and there the last position alone.
     assert found.cost.cells - found.cost.zero == changed * (layers - 1) + 1
-    assert found.cost.passes == 2 + layers
-    blocks = changed * sum(layers - 1 - layer for layer in range(layers - 1))
-    assert found.cost.work == pytest.approx(2 + blocks / layers)
+    # Clean, spoilt, a proof that the model is causal, and one pass per layer.
+    assert found.cost.passes == 3 + layers
+    blocks = changed * sum(layers - 1 - layer for layer in range(layers - 1)) / layers
+    proof = (layers - 1) / layers
+    assert found.cost.work == pytest.approx(2 + proof + blocks * changed / length)
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [
+        ("tiny_llama", True),
+        ("tiny_gpt2", True),
+        ("tiny_llava", True),
+        ("tiny_mllama", False),
+        ("tiny_paligemma", False),
+    ],
+)
+def test_only_causal_models_share_the_positions_before_a_patch(name, shares, picture, request):
+    model = request.getfixturevalue(name)
+    question = Question(model.prepare(["is there a cup ?"], [picture(1)] if model.has_vision else None))
+    replay = Replay(model)
+    first, second = replay.record(question), replay.record(question)
+    assert (first.cache is not None, second.cache is not None) == (shares, shares)
+    site = Site("text", 1, "mlp")
+    mask = torch.zeros(2, first.entry.shape[1], dtype=torch.bool)
+    mask[0, -3], mask[1, -1] = True, True
+    patch = Patch(site, mask, (first.states[site] * 3,))
+    whole = replay.run([replace(first, cache=None)], 2, 1, [patch])
+    torch.testing.assert_close(replay.run([first], 2, 1, [patch]), whole, atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_that_looks_ahead_is_not_taken_for_causal(tiny_llama):
+    """The proof is by experiment: attention that is made to look both ways fails it."""
+    question = Question(tiny_llama.prepare(["is there a cup ?"]))
+    handles = []
+    for block in tiny_llama.anatomy.text:
+
+        def both_ways(_module, args, named):
+            length = (args[0] if args else named["hidden_states"]).shape[1]
+            return args, {**named, "attention_mask": torch.zeros(1, 1, length, length)}
+
+        handles.append(block.register_forward_pre_hook(both_ways, with_kwargs=True))
+    try:
+        assert Replay(tiny_llama).record(question).cache is None
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def test_the_model_is_what_it_was(tiny_llava, picture):
