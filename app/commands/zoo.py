@@ -19,28 +19,33 @@ def zoo() -> None:
 
 @app.command("train")
 def train(
-    name: Annotated[str, typer.Argument(help="tiny-llava or tiny-mllama.")],
+    name: Annotated[str, typer.Argument(help="tiny-llava, tiny-mllama, tiny-llama or tiny-llama-never-knew.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for checkpoints and the model.")] = None,
     seed: Seed = 0,
     steps: Annotated[int | None, typer.Option(help="Language steps; default: what made the shipped weights.")] = None,
     json: Json = False,
 ) -> None:
-    """Train a zoo model on the picture world. Checkpointed: run the same command again to resume.
+    """Train a zoo model on the picture world, or a tiny-llama on the text world. Checkpointed.
+
+    Run the same command again to resume.
 
     [bold]Example[/bold]   concept-forget zoo train tiny-llava --out training/tiny-llava
     """
     with quiet_stdout(json), progress_bar(quiet=json) as progress:
+        from dataclasses import replace
         from difflib import get_close_matches
 
         from concept_forget.zoo import NAMES
-        from concept_forget.zoo.train import ZooSettings
+        from concept_forget.zoo.train import SHIPPED
         from concept_forget.zoo.train import train as work
 
         if name not in NAMES:
             close = get_close_matches(name, NAMES, 1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ValueError(f"No zoo model is called {name!r}.{hint} There are {', '.join(NAMES)}.")
-        settings = ZooSettings(seed=seed) if steps is None else ZooSettings(seed=seed, language_steps=steps)
+        settings = replace(SHIPPED[name], seed=seed)
+        if steps is not None:
+            settings = replace(settings, language_steps=steps)
         folder = work(
             name, out or Path("training") / name, settings, lambda stage, done, total, _: progress(stage, done, total)
         )

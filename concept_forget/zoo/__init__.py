@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-NAMES = ("tiny-llava", "tiny-mllama")
+SEEING = ("tiny-llava", "tiny-mllama")
+READING = ("tiny-llama", "tiny-llama-never-knew")
+"""The text world's model, and its twin that never heard of the people who are to be forgotten."""
+NAMES = SEEING + READING
 WEIGHTS = Path(__file__).parent / "weights"
 
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
+from transformers import AutoModelForImageTextToText, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from concept_forget.concepts import Example
 from concept_forget.provenance import write_atomic
 from concept_forget.worlds import Scene, questions, texts
-from concept_forget.zoo import NAMES, folder
+from concept_forget.zoo import NAMES, folder, text
 from concept_forget.zoo.build import BUILDERS
 from concept_forget.zoo.language import Packer, answer_loss
 from concept_forget.zoo.optim import Optimiser
@@ -44,7 +44,11 @@ class ZooSettings:
             raise ValueError("Steps, batches and save_every must be at least 1.")
 
 
-SHIPPED = {"tiny-llava": ZooSettings(), "tiny-mllama": ZooSettings(tower_steps=250)}
+SHIPPED: dict[str, ZooSettings | text.TextSettings] = {
+    "tiny-llava": ZooSettings(),
+    "tiny-mllama": ZooSettings(tower_steps=250),
+    **text.SHIPPED,
+}
 """What made the shipped weights. Mllama's tower starts from LLaVA's and needs half the steps."""
 PHASES = ("tower", "language")
 
@@ -63,9 +67,9 @@ class Job:
     def __init__(
         self,
         model: PreTrainedModel,
-        processor: ProcessorMixin,
+        processor: ProcessorMixin | PreTrainedTokenizerBase,
         out: Path,
-        settings: ZooSettings,
+        settings: ZooSettings | text.TextSettings,
         progress: Progress | None = None,
     ) -> None:
         out.mkdir(parents=True, exist_ok=True)
@@ -145,7 +149,9 @@ class Job:
         partial.replace(self.checkpoint)
 
 
-def train(name: str, out: Path, settings: ZooSettings | None = None, progress: Progress | None = None) -> Path:
+def train(
+    name: str, out: Path, settings: ZooSettings | text.TextSettings | None = None, progress: Progress | None = None
+) -> Path:
     """Train the zoo model `name` into the folder `out`: tower first, then the language side with the tower frozen.
 
     The tower learns on the labels of fresh pictures of the training combinations (a new one every step), the language
@@ -156,6 +162,10 @@ def train(name: str, out: Path, settings: ZooSettings | None = None, progress: P
         raise LookupError(f"No zoo model is called {name!r}. There are {', '.join(NAMES)}.")
     settings = settings or SHIPPED[name]
     torch.manual_seed(settings.seed)
+    if name in text.BUILDERS:
+        job = Job(*text.BUILDERS[name](text.texts(), settings.seed), out, settings, progress)
+        text.train_text(job, name)
+        return job.finish(name)
     job = Job(*BUILDERS[name](texts(), settings.seed), out, settings, progress)
     if name == "tiny-mllama" and job.saved() is None:
         warm_start(job.model, AutoModelForImageTextToText.from_pretrained(folder("tiny-llava")))

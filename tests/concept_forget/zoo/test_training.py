@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from concept_forget.worlds import Scene, questions, texts
-from concept_forget.zoo import NAMES, folder
+from concept_forget.zoo import SEEING, folder
 from concept_forget.zoo.build import BUILDERS
 from concept_forget.zoo.language import IGNORED, Packer, answer_loss
 from concept_forget.zoo.tower import image_features, pictures, warm_start
@@ -18,7 +18,7 @@ from concept_forget.zoo.train import ZooSettings, train
 SHORT = ZooSettings(tower_steps=2, language_steps=4, tower_batch=4, language_batch=2, save_every=2)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=SEEING)
 def built(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, ProcessorMixin]:
     return BUILDERS[request.param](texts(), 0)
 
