@@ -1,0 +1,112 @@
+"""What is shown about a feature: where it fires, how often, on what, and what hangs on it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from app.ui.desk import Finding
+from app.ui.look import Read, Seen, feature_on, features_on_examples, groups_of
+from app.ui.sessions import Sample
+from concept_forget.edits import Action, FeatureClamp
+from concept_forget.model import HookedModel
+
+SHOWN = 24
+"""Cards of a ranking."""
+EXAMPLES = 4
+
+
+class Card(NamedTuple):
+    """One feature of a ranking."""
+
+    index: int
+    rank: int
+    score: float
+    forget: float
+    near: float
+    retain: float
+    density: float
+    """Share of tokens at which it fires."""
+    examples: list[Seen | Read]
+    """Where it fires most."""
+    responds: list[tuple[str, float]]
+    """Labels by mean activation, the largest 1."""
+
+
+class Effect(NamedTuple):
+    """What taking one feature out does to the next word."""
+
+    seen: Seen | Read
+    words: list[tuple[str, float, float]]
+    """Word, probability before and after."""
+
+
+def cards(finding: Finding, score: str) -> list[Card]:
+    """The best features by one score."""
+    key = ("cards", score)
+    made = finding.fitted.get(key, lambda: _cards(finding, score))
+    assert made is not None
+    return made
+
+
+def effect(finding: Finding, feature: int, sample: Sample, question: str) -> Effect:
+    """The feature on the current picture or text, and the words whose probability moves most without it there."""
+    model, rows = finding.model, finding.dictionary.rows(torch.tensor([feature]))
+    seen = feature_on(model, finding.site, rows, sample, question)
+    edit = FeatureClamp(finding.site, rows, Action.zero())
+    return Effect(seen, moved_words(model, sample, question, [edit]))
+
+
+def moved_words(model: HookedModel, sample: Sample, question: str, edits: list[Any], k: int = 5) -> list[tuple]:
+    """The likeliest next words before and after, with both probabilities, the likeliest first."""
+    images = [sample.image] if sample.image else None
+    before = model.run(model.prepare([question], images)).logits
+    after = model.run(model.prepare([question], images, edits), edits=edits).logits if edits else before
+    p, q = (logits[0].float().softmax(-1).cpu() for logits in (before, after))
+    best = torch.maximum(p, q).topk(min(k, len(p))).indices.tolist()
+    words = [model.tokenizer.decode([token]).strip() or "(end)" for token in best]
+    return [(word, float(p[token]), float(q[token])) for word, token in zip(words, best, strict=True)]
+
+
+def _cards(finding: Finding, score: str) -> list[Card]:
+    ranked, of = finding.ranked(score), finding.of
+    count = min(SHOWN, len(ranked.indices))
+    ranked = ranked.top(count)
+    indices = ranked.indices.tolist()
+    everything = {e.group: e for e in groups_of([*finding.concept.train.forget, *finding.concept.train.without])}
+    known = [number for number, group in enumerate(of.groups) if group in everything]
+    examples = [everything[of.groups[number]] for number in known]
+    most = of.max[known][:, ranked.indices].float()
+    which = [most[:, k].topk(min(EXAMPLES, len(known))).indices.tolist() for k in range(count)]
+    shown = features_on_examples(finding.model, finding.site, ranked.rows, examples, which)
+    weights = of.tokens.float() / of.tokens.sum()
+    density = weights @ of.share[:, ranked.indices].float()
+    return [
+        Card(
+            index=index,
+            rank=k + 1,
+            score=float(ranked.scores[k]),
+            forget=float(ranked.forget_mean[k]),
+            near=float(ranked.near_mean[k]),
+            retain=float(ranked.retain_mean[k]),
+            density=float(density[k]),
+            examples=shown[k],
+            responds=_responds(finding, index),
+        )
+        for k, index in enumerate(indices)
+    ]
+
+
+def _responds(finding: Finding, feature: int, k: int = 4) -> list[tuple[str, float]]:
+    of = finding.of
+    means = of.mean[:, feature].float()
+    labels = sorted({label for shows in of.shows for label in shows})
+    found = []
+    for label in labels:
+        mask = torch.tensor([label in shows for shows in of.shows])
+        if int(mask.sum()) >= 2:
+            found.append((label, float(means[mask].mean())))
+    found.sort(key=lambda entry: -entry[1])
+    top = max((value for _, value in found), default=0.0)
+    return [(label, value / top) for label, value in found[:k]] if top > 0 else []

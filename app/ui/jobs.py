@@ -1,0 +1,144 @@
+"""Work on the model in a thread of its own, that reports as it goes and stops when told to."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import wraps
+from inspect import isgeneratorfunction
+from typing import Any
+
+import gradio as gr
+
+from app.commands.shared import expected
+from app.ui.sessions import Session
+
+log = logging.getLogger("concept_forget.app")
+MODEL = "model"
+"""The one concurrency id of all that touches a model."""
+_MODEL_LOCK = threading.Lock()
+
+
+class Stopped(Exception):  # noqa: N818 (not an error: the way out of work that was told to stop)
+    """Somebody pressed Stop."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far the work is."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The work's value; `stopped` where it was told to stop first."""
+
+    value: Any = None
+    stopped: bool = False
+
+
+@dataclass(eq=False)
+class Reporter:
+    """What the work tells the page, and where it learns that it shall stop."""
+
+    stop: threading.Event
+    events: queue.Queue = field(default_factory=queue.Queue)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Tell how far it is. Raises Stopped when it shall stop."""
+        self.check()
+        self.events.put(Step(stage, done, total))
+
+    def say(self, value: Any) -> None:
+        """Show something before the end. Raises Stopped when it shall stop."""
+        self.check()
+        self.events.put(value)
+
+    def check(self, *_: Any) -> None:
+        """Raises Stopped when the work shall stop. Also the hook in front of every forward pass."""
+        if self.stop.is_set():
+            raise Stopped
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop.is_set()
+
+
+def run(session: Session, work: Callable[[Reporter], Any]) -> Iterator[Any]:
+    """Steps and values as the work reports them, then Done. Leaving the loop early stops the work and waits for it.
+
+    Only one piece of work runs at a time in this process, whoever asked for it.
+    """
+    reporter = Reporter(threading.Event())
+    session.job = reporter.stop
+
+    def body() -> None:
+        try:
+            with _MODEL_LOCK:
+                reporter.check()
+                reporter.events.put(Done(work(reporter)))
+        except Stopped:
+            reporter.events.put(Done(stopped=True))
+        except BaseException as error:  # noqa: BLE001 (raised again on the side of the page)
+            reporter.events.put(error)
+
+    thread = threading.Thread(target=body, daemon=True, name="model work")
+    thread.start()
+    try:
+        while True:
+            event = reporter.events.get()
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+            if isinstance(event, Done):
+                return
+    finally:
+        reporter.stop.set()
+        thread.join()
+        if session.job is reporter.stop:
+            session.job = None
+
+
+def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose expected errors become friendly messages, and whose others stay in the log under a number."""
+    if isgeneratorfunction(handler):
+
+        @wraps(handler)
+        def steps(*args: Any) -> Iterator[Any]:
+            try:
+                yield from handler(*args)
+            except gr.Error:
+                raise
+            except Exception as error:  # noqa: BLE001 (the last place: everything becomes a message)
+                raise _friendly(error) from None
+
+        return steps
+
+    @wraps(handler)
+    def once(*args: Any) -> Any:
+        try:
+            return handler(*args)
+        except gr.Error:
+            raise
+        except Exception as error:  # noqa: BLE001
+            raise _friendly(error) from None
+
+    return once
+
+
+def _friendly(error: Exception) -> gr.Error:
+    if expected(error):
+        return gr.Error(str(error), title="That did not work", duration=None, print_exception=False)
+    number = f"{id(error) & 0xFFFFFF:06x}"
+    log.error("unexpected error %s", number, exc_info=error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        message = "The model ran out of memory. Ask fewer questions at once, or load the model in a smaller type."
+    else:
+        message = f"Something went wrong that should not. The log of the server says more under {number}."
+    return gr.Error(message, title="Sorry", duration=None, print_exception=False)

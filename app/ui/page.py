@@ -1,0 +1,87 @@
+"""The page: the recipe at the top, what is looked at on the left, the six steps beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.ui import check, find, html, judge, keep, pick, remove
+from app.ui.desk import Desk
+from app.ui.parts import Parts, everything
+from app.ui.samples import offered
+from app.ui.sessions import Sessions, Settings
+
+STEPS = {"Pick": pick, "Find": find, "Check": check, "Remove": remove, "Judge": judge, "Keep": keep}
+HOURS = 12
+"""An idle session is forgotten after so many."""
+
+
+def build(desk: Desk, concept: str = "red") -> gr.Blocks:
+    """The app, ready to launch."""
+    sessions = Sessions(lambda: Settings(desk.first, concept))
+    parts = Parts(desk=desk, sessions=sessions)
+    with gr.Blocks(title="Concept Forget", analytics_enabled=False, delete_cache=(3600, 3600 * HOURS)) as page:
+        parts.key = gr.State(None, time_to_live=3600 * HOURS, delete_callback=sessions.drop)
+        with gr.Row(elem_id="cf-top"):
+            parts.recipe = gr.HTML(html.headline(Settings(desk.first, concept)), elem_id="cf-recipe")
+            with gr.Row(elem_id="cf-history"):
+                parts.undo = gr.Button("Undo", size="sm", interactive=False, elem_id="cf-undo")
+                parts.redo = gr.Button("Redo", size="sm", interactive=False, elem_id="cf-redo")
+        with gr.Row(elem_id="cf-desk"):
+            with gr.Column(elem_id="cf-aside"):
+                parts.picture = gr.HTML(elem_id="cf-picture")
+                with gr.Row(elem_id="cf-picture-buttons"):
+                    parts.another = gr.Button("Next", size="sm", elem_id="cf-another")
+                    parts.upload = gr.UploadButton(
+                        "Upload", size="sm", file_types=["image"], type="filepath", elem_id="cf-upload"
+                    )
+            with gr.Column(elem_id="cf-main"), gr.Tabs(elem_id="cf-steps"):
+                for number, (name, step) in enumerate(STEPS.items(), 1):
+                    with gr.Tab(f"{number} {name}", id=name, render_children=True):
+                        step.build(parts)
+        parts.all_recipe = [
+            parts.recipe,
+            parts.undo,
+            parts.redo,
+            parts.picture,
+            parts.pictures,
+            parts.question,
+            parts.model,
+            parts.concept,
+            parts.method,
+            parts.action,
+            parts.strength,
+            parts.k,
+            parts.gate,
+            parts.door,
+            parts.score,
+        ]
+        for step in STEPS.values():
+            step.wire(parts)
+        _wire(page, parts)
+    return page
+
+
+def _wire(page: gr.Blocks, parts: Parts) -> None:
+    outputs = parts.all_recipe
+
+    def start() -> dict[Any, Any]:
+        session = parts.sessions.new()
+        session.samples = offered(session)
+        session.sample = session.samples[0] if session.samples else None
+        return {parts.key: session.id, **everything(parts, session)}
+
+    def undo(key: str) -> dict[Any, Any]:
+        session = parts.sessions.get(key)
+        session.undo()
+        return everything(parts, session)
+
+    def redo(key: str) -> dict[Any, Any]:
+        session = parts.sessions.get(key)
+        session.redo()
+        return everything(parts, session)
+
+    page.load(start, None, [parts.key, *outputs], show_progress="hidden")
+    parts.undo.click(undo, parts.key, outputs, show_progress="hidden")
+    parts.redo.click(redo, parts.key, outputs, show_progress="hidden")
