@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from app.commands import app as browser
 from app.commands import bench, features, listing, run, sae, zoo
 from app.commands.shared import guarded
 
@@ -22,6 +23,7 @@ app.command("run")(run.run)
 app.command("concepts")(listing.concepts)
 app.command("models")(listing.models)
 app.add_typer(features.app, name="features")
+app.command("app")(browser.app)
 app.add_typer(sae.app, name="sae")
 app.add_typer(bench.app, name="bench")
 app.add_typer(zoo.app, name="zoo")
