@@ -149,6 +149,136 @@ def method_heat_map(table: Mapping[str, Mapping[str, Any]], metric: str = "HM") 
     return figure
 
 
+def probe_layers(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """AUROC over the layers, mean over concepts with its interval, for each kind of tokens, and the floors.
+
+    A row has `site`, `kind`, `auroc`, `shuffled` (Measured in JSON) and maybe `random`: the untrained model.
+    """
+    figure = _figure(height=380)
+    sites = list(dict.fromkeys(str(row["site"]) for row in rows))
+    labels = [site_label(site) for site in sites]
+    colours = dict(zip(dict.fromkeys(row["kind"] for row in rows), (BLUE, GREEN, PURPLE), strict=False))
+    for kind, colour in colours.items():
+        mine = {row["site"]: row for row in rows if row["kind"] == kind}
+        for key, name, dash, symbol in (
+            ("auroc", kind, "solid", "circle"),
+            ("random", f"{kind}, random weights", "dot", "diamond-open"),
+            ("shuffled", f"{kind}, shuffled labels", "dash", "x-thin-open"),
+        ):
+            points = [measured((mine.get(site) or {}).get(key)) for site in sites]
+            if all(math.isnan(value) for value, *_ in points):
+                continue
+            if key == "auroc":
+                band = [high for *_, high in points] + [low for _, low, _ in points][::-1]
+                around = {"x": labels + labels[::-1], "y": band, "fill": "toself", "fillcolor": _alpha(colour, 0.13)}
+                figure.add_scatter(**around, line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False)
+            figure.add_scatter(
+                x=labels,
+                y=[value for value, *_ in points],
+                name=name,
+                mode="lines+markers",
+                line={"color": colour, "width": 2.5 if key == "auroc" else 1.4, "dash": dash},
+                marker={"symbol": symbol, "size": 7, "line": {"width": 1.5, "color": colour}},
+                customdata=[(low, high) for _, low, high in points],
+                hovertemplate="%{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>" + name + "</extra>",
+            )
+    figure.update_yaxes(range=[0.4, 1.02], title="AUROC, mean over concepts")
+    figure.update_xaxes(showgrid=False, type="category", tickangle=-35 if len(sites) > 6 else 0)
+    return figure
+
+
+def instrument_maps(maps: Mapping[str, Sequence[Sequence[float]]], picture: str = "") -> go.Figure:
+    """One patch map per instrument side by side, each on its own scale; `picture` (a data URI) comes first."""
+    from plotly.subplots import make_subplots
+
+    names = (["picture"] if picture else []) + list(maps)
+    base = _figure(height=300)
+    figure = make_subplots(rows=1, cols=len(names), subplot_titles=names, horizontal_spacing=0.03)
+    figure.update_layout(base.layout)
+    for place, name in enumerate(names, 1):
+        if name == "picture" and picture:
+            figure.add_image(source=picture, row=1, col=place)
+        else:
+            hover = "row %{y}, column %{x}: %{z:.3g}<extra>" + name + "</extra>"
+            style = {"colorscale": "Cividis", "showscale": False, "xgap": 1, "ygap": 1, "hovertemplate": hover}
+            figure.add_heatmap(z=[list(row) for row in maps[name]], row=1, col=place, **style)
+        figure.update_yaxes(
+            autorange="reversed", scaleanchor=f"x{place if place > 1 else ''}", visible=False, row=1, col=place
+        )
+        figure.update_xaxes(visible=False, constrain="domain", row=1, col=place)
+    figure.update_annotations(font={"size": 13, "color": INK})
+    figure.update_layout(margin={"t": 36})
+    return figure
+
+
+def trace_heat_map(trace: Mapping[str, Any], stream: str = "resid", picture: str = "") -> go.Figure:
+    """Effect of each layer and token (patch) of a trace in JSON, blue-orange around 0, and the picture beside it."""
+    from plotly.subplots import make_subplots
+
+    values = trace["values"][list(trace["streams"]).index(stream)]
+    columns = list(trace["positions"])
+    figure = make_subplots(rows=1, cols=2 if picture else 1, column_widths=[0.25, 0.75] if picture else None)
+    figure.update_layout(_figure(height=130 + 34 * len(values)).layout)
+    most = max((abs(v) for row in values for v in row if v is not None), default=1.0) or 1.0
+    heat = 2 if picture else 1
+    figure.add_heatmap(
+        z=values,
+        x=list(range(len(columns))),
+        y=list(range(len(values))),
+        customdata=[columns] * len(values),
+        hovertemplate="layer %{y}, %{customdata}: %{z:.3g}<extra></extra>",
+        colorscale=[[0, ORANGE], [0.5, "rgba(128,136,146,0.12)"], [1, BLUE]],
+        zmid=0,
+        zmin=-most,
+        zmax=most,
+        xgap=1,
+        ygap=1,
+        colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": trace["metric"], "side": "right"}},
+        row=1,
+        col=heat,
+    )
+    step = max(1, len(columns) // 48)
+    ticks = list(range(0, len(columns), step))
+    figure.update_xaxes(
+        tickvals=ticks, ticktext=[columns[i] for i in ticks], tickangle=-60, showgrid=False, row=1, col=heat
+    )
+    figure.update_yaxes(title=f"{trace['tower']} layer, {stream}", dtick=1, showgrid=False, row=1, col=heat)
+    if picture:
+        figure.add_image(source=picture, row=1, col=1)
+        figure.update_xaxes(visible=False, row=1, col=1)
+        figure.update_yaxes(visible=False, scaleanchor="x", row=1, col=1)
+    return figure
+
+
+def lens_grid(lens: Mapping[str, Any], positions: Sequence[int] = ()) -> go.Figure:
+    """The likeliest word at every layer and position of a lens in JSON, shaded by its probability."""
+    chosen = list(positions) or [i for i, of in enumerate(lens["picture"]) if not of] or [0]
+    words = [[row[i][0] for i in chosen] for row in lens["words"]]
+    chance = [[row[i][0] for i in chosen] for row in lens["probabilities"]]
+    figure = _figure(height=120 + 34 * len(words))
+    figure.add_heatmap(
+        z=chance,
+        x=list(range(len(chosen))),
+        y=list(range(len(words))),
+        text=words,
+        texttemplate="%{text}",
+        hovertemplate="%{text}: %{z:.2f}<extra></extra>",
+        colorscale=[[0, _alpha(BLUE, 0.05)], [1, _alpha(BLUE, 0.75)]],
+        zmin=0,
+        zmax=1,
+        xgap=2,
+        ygap=2,
+        textfont={"size": 12},
+        colorbar={"thickness": 10, "outlinewidth": 0, "tickformat": ".0%"},
+    )
+    names = [lens["positions"][i] for i in chosen]
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, tickangle=-45, showgrid=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(words))), ticktext=[site_label(site) for site in lens["sites"]], showgrid=False
+    )
+    return figure
+
+
 def pareto(points: Iterable[Mapping[str, Any]]) -> go.Figure:
     """Forgetting against what is kept. A point has `label`, `forget`, `keep` (numbers or Measured), maybe `chosen`."""
     points = list(points)

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from app.commands import app as browser
-from app.commands import bench, features, listing, run, sae, zoo
+from app.commands import bench, features, listing, localise, probe, run, sae, trace, zoo
 from app.commands.shared import guarded
 
 app = typer.Typer(
@@ -23,6 +23,9 @@ app.command("run")(run.run)
 app.command("concepts")(listing.concepts)
 app.command("models")(listing.models)
 app.add_typer(features.app, name="features")
+app.command("probe")(probe.probe)
+app.command("localise")(localise.localise)
+app.command("trace")(trace.trace)
 app.command("app")(browser.app)
 app.add_typer(sae.app, name="sae")
 app.add_typer(bench.app, name="bench")

@@ -112,6 +112,40 @@ def card_table(card: Mapping[str, Any]) -> Table:
     return table
 
 
+def probe_table(rows: Sequence[Mapping[str, Any]], concepts: int) -> Table:
+    """Probes per site: mean over concepts, with the floors beside it."""
+    table = _table(f"AUROC of linear probes on test pictures, mean over {concepts} concepts (95% interval)")
+    for column in ("site", "tokens", "AUROC", "mass mean", "shuffled labels", "random weights", "ECE"):
+        table.add_column(column, justify="left" if column in ("site", "tokens") else "right")
+    for row in rows:
+        auroc = row["auroc"]
+        cells = ["-" if (row[k] or {}).get("value") is None else f"{row[k]['value']:.3f}" for k in
+                 ("mass_mean", "shuffled", "random", "ece")]  # fmt: skip
+        interval = f"{auroc['value']:.3f} ({auroc['low']:.3f} to {auroc['high']:.3f})"
+        table.add_row(row["site"], row["kind"], interval, *cells)
+    return table
+
+
+def localisation_table(result: Mapping[str, Any]) -> Table:
+    """How well each instrument hits the true masks, and what an edit at its place does, mean over concepts."""
+    count = len(result["concepts"])
+    table = _table(f"Where {count} concept{'s are' if count > 1 else ' is'} at {result['site']}: maps against masks")
+    for column in ("instrument", "patch AUROC", "IoU", "edit there", "random", "anti", "gap"):
+        table.add_column(column, justify="left" if column == "instrument" else "right")
+    for name, row in result["summary"].items():
+        cells = []
+        for key in ("auroc", "iou", "located", "random", "anti", "gap"):
+            value = row.get(key)
+            wide = key in ("auroc", "gap") and value and value["low"] is not None
+            cells.append(
+                "-" if not value or value["value"] is None
+                else f"{value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})" if wide
+                else f"{value['value']:.2f}"
+            )  # fmt: skip
+        table.add_row(name, *cells)
+    return table
+
+
 def quality_tables(quality: Mapping[str, Any], site: str, features: int) -> list[Table]:
     """The quality card of a dictionary, and the concepts it was scored on."""
     card = _table(f"Dictionary of {features} features at {site}")

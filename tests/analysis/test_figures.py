@@ -114,3 +114,54 @@ def test_written_figures_load_nothing_from_the_network(results, tmp_path):
 def test_colours_are_okabe_ito():
     palette = {figures.BLUE, figures.ORANGE, figures.GREEN, figures.VERMILION, figures.PURPLE, figures.SKY}
     assert palette == {"#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"}
+
+
+def test_probe_curves_have_a_line_per_kind_and_leave_out_what_was_not_measured():
+    nothing = {"value": None, "low": None, "high": None, "n": 0}
+    rows = [
+        {"site": f"vision.{i}.resid", "kind": kind, "auroc": m(0.6 + 0.1 * i), "shuffled": m(0.5), "random": nothing}
+        for kind in ("patch mean", "object patches")
+        for i in range(3)
+    ]
+    figure = figures.probe_layers(rows)
+    assert list(trace(figure, "patch mean").y) == [0.6, 0.7, 0.8]
+    names = {one.name for one in figure.data}
+    assert "object patches, shuffled labels" in names and not any("random" in str(name) for name in names)
+
+
+def test_maps_stand_beside_the_picture_with_row_0_on_top():
+    figure = figures.instrument_maps(
+        {"probe": [[0, 1], [2, 3]], "trace": [[1, 0], [0, 0]]}, "data:image/png;base64,AA=="
+    )
+    assert [one.type for one in figure.data] == ["image", "heatmap", "heatmap"]
+    assert [note.text for note in figure.layout.annotations] == ["picture", "probe", "trace"]
+    assert figure.layout.yaxis2.autorange == "reversed"
+
+
+def test_a_trace_has_its_tokens_and_layers_and_the_same_scale_on_both_sides_of_0():
+    plain = {
+        "streams": ["attn", "resid"],
+        "values": [[[9, 9], [9, 9]], [[0.5, -2.0], [1.0, None]]],
+        "positions": ["what", "?"],
+        "metric": "logprob",
+        "tower": "text",
+    }
+    figure = figures.trace_heat_map(plain)
+    assert figure.data[0].zmin == -2 and figure.data[0].zmax == 2
+    assert list(figure.layout.xaxis.ticktext) == ["what", "?"] and "text layer, resid" in figure.layout.yaxis.title.text
+    beside = figures.trace_heat_map(plain, picture="data:image/png;base64,AA==")
+    assert [one.type for one in beside.data] == ["heatmap", "image"]
+
+
+def test_a_lens_grid_shows_the_likeliest_word_of_each_place():
+    plain = {
+        "sites": ["text.0.resid", "text.1.resid"],
+        "positions": ["patch 0,0", "what", "?"],
+        "picture": [True, False, False],
+        "words": [[["a", "b"], ["c", "d"], ["e", "f"]], [["g", "h"], ["i", "j"], ["star", "l"]]],
+        "probabilities": [[[0.1, 0], [0.2, 0], [0.3, 0]], [[0.4, 0], [0.5, 0], [0.9, 0]]],
+    }
+    figure = figures.lens_grid(plain)
+    assert [list(row) for row in figure.data[0].text] == [["c", "e"], ["i", "star"]]
+    assert figure.data[0].z[1][1] == 0.9 and list(figure.layout.xaxis.ticktext) == ["what", "?"]
+    assert list(figures.lens_grid(plain, [0]).layout.xaxis.ticktext) == ["patch 0,0"]

@@ -1,0 +1,81 @@
+"""`concept-forget probe`: how well concepts of the world can be read at every layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.shared import Device, Json, Model, Seed, emit, progress_bar, quiet_stdout, show
+
+
+def probe(
+    model: Model = "tiny-llava",
+    concepts: Annotated[
+        list[str] | None, typer.Option("--concept", "-c", help="Concepts of the picture world; default: all sixty.")
+    ] = None,
+    sites: Annotated[list[str] | None, typer.Option("--site", help="Repeatable; default: every layer.")] = None,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--tokens", help="patch mean, object patches, last token; repeatable.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Training pictures, shared by all concepts.", min=200)] = 1200,
+    random: Annotated[bool, typer.Option("--random", help="Also probe the same model with random weights.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory for probes.json and figures.")] = Path(
+        "runs/latest"
+    ),
+    seed: Seed = 0,
+    device: Device = "",
+    json: Json = False,
+) -> None:
+    """Probe concepts at every layer, with the floor of shuffled labels and test intervals.
+
+    [bold]Example[/bold]   concept-forget probe --model tiny-llava --concept star --concept red
+    """
+    with quiet_stdout(json), progress_bar(quiet=json) as progress:
+        import json as plain
+
+        from analysis import figures
+        from analysis.sweep import KINDS, read, sweep
+        from app.localising import probe_summary, untrained
+        from app.workbench import open_model
+        from app.world_concepts import find
+        from concept_forget.provenance import write_atomic
+        from concept_forget.sites import Site
+
+        chosen = tuple(kinds or ("patch mean",))
+        if unknown := set(chosen) - set(KINDS):
+            raise ValueError(f"--tokens {', '.join(sorted(unknown))}: choose from {', '.join(KINDS)}.")
+        names = [find(name) for name in concepts or []]
+        opened = open_model(model, device)
+        places = [Site.parse(text) for text in sites or []]
+        for place in places:
+            opened.module(place)
+        places = places or [site for site in opened.sites() if site.stream in ("resid", "out")]
+        sizes = (pictures, pictures // 3, pictures // 2)
+        cells = sweep(
+            read(opened, places, sizes, seed=seed, progress=progress), names, chosen, seed=seed, progress=progress
+        )
+        floor = []
+        if random:
+            floor = sweep(
+                read(untrained(opened, seed), places, sizes, seed=seed, progress=progress), names, chosen, seed=seed
+            )
+        result = {
+            "model": model,
+            "seed": seed,
+            "pictures": sum(sizes),
+            "summary": probe_summary(cells, floor),
+            "cells": [cell.to_json() for cell in cells],
+        }
+        write_atomic(out / "probes.json", plain.dumps(result, allow_nan=False))
+        figures.write_figures(out / "figures", {"probe_layers": figures.probe_layers(result["summary"])})
+    if json:
+        emit({**result, "out": str(out)})
+        return
+    from app.tables import probe_table
+
+    show(
+        probe_table(result["summary"], len({cell.concept for cell in cells})),
+        f"\nEvery cell: [bold]{out / 'probes.json'}[/bold]",
+    )
