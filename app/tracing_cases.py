@@ -1,0 +1,68 @@
+"""What to trace, as the user gives it: a concept of the world, one prompt, or a file of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from analysis.tracing import CORRUPTIONS, Case, Corruption, world_cases
+
+TEXTS = ("prompt", "answer", "subject", "replacement", "foil", "group")
+
+
+def corruption_named(name: str) -> Corruption:
+    """The corruption of this name. Raises LookupError listing all."""
+    if name not in CORRUPTIONS:
+        raise LookupError(f"There is no corruption {name!r}; there are {', '.join(CORRUPTIONS)}.")
+    return CORRUPTIONS[name]()
+
+
+def concept_cases(concept: str, count: int, seed: int, corruption: str) -> list[Case]:
+    """Questions about a concept of the world: yes/no where words are spoilt, so that they stand in the prompt."""
+    from app.world_concepts import find
+
+    ask: Literal["short", "yesno"] = "yesno" if corruption in ("replace", "noise") else "short"
+    return world_cases(find(concept), count, seed, ask=ask)
+
+
+def read_cases(source: Path) -> list[Case]:
+    """Cases of a .json list or a .jsonl file: prompt, and as the corruption needs subject, replacement, answer, foil,
+    group, image, counterpart (paths beside the file). Raises ValueError naming the entry that cannot be read."""
+    text = source.read_text(encoding="utf-8")
+    try:
+        rows = (
+            json.loads(text) if source.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+        )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{source} is not JSON: {error}. Give a .json list or a .jsonl file of objects.") from error
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{source} holds no list of cases.")
+    return [_case(row, number, source) for number, row in enumerate(rows, 1)]
+
+
+def own_case(prompt: str, image: Path | None, counterpart: Path | None, **texts: str) -> Case:
+    """One prompt of the user's; empty texts are not given."""
+    given: dict[str, Any] = {name: text for name, text in texts.items() if text}
+    return Case(prompt, image=_picture(image), counterpart=_picture(counterpart), **given)
+
+
+def _case(row: Any, number: int, source: Path) -> Case:
+    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
+        raise ValueError(f"Case {number} of {source} has no prompt: give objects with at least prompt.")
+    texts = {name: row[name] for name in TEXTS if isinstance(row.get(name), str)}
+    prompt = texts.pop("prompt")
+    pictures = [source.parent / row[name] if row.get(name) else None for name in ("image", "counterpart")]
+    return own_case(prompt, *pictures, **texts)
+
+
+def _picture(path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not a picture that can be read.") from error

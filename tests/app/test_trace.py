@@ -1,0 +1,82 @@
+"""`trace` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app import workbench
+from app.cli import main
+from app.tracing_cases import concept_cases, corruption_named, read_cases
+
+
+@pytest.fixture
+def call(monkeypatch, tiny_llama, tmp_path, capsys):
+    """Runs the command on the random llama: exit code, standard output, standard error, run directory."""
+    monkeypatch.setattr(workbench, "open_model", lambda *_, **__: tiny_llama)
+
+    def run(*arguments: str):
+        with pytest.raises(SystemExit) as exit_:
+            main(["trace", "--out", str(tmp_path / "run"), *arguments])
+        said = capsys.readouterr()
+        return exit_.value.code, said.out, said.err, tmp_path / "run"
+
+    return run
+
+
+def test_one_prompt_gives_every_cell_and_the_top(call):
+    code, out, _, folder = call(
+        "--prompt",
+        "is there a cup ?",
+        "--subject",
+        "cup",
+        "--replace",
+        "red",
+        "--stream",
+        "mlp",
+        "--top",
+        "3",
+        "--json",
+    )
+    assert code == 0
+    found = json.loads(out)
+    assert found["streams"] == ["mlp"] and found["corruption"] == "replace" and len(found["top"]) == 3
+    assert found["top"][0]["effect"] == pytest.approx(max(max(row) for row in found["values"][0]), abs=1e-5)
+    assert json.loads((folder / "trace.json").read_text())["values"] == found["values"]
+
+
+def test_a_file_of_prompts_and_a_preview(call, tmp_path):
+    rows = [{"prompt": f"{word} colour is the cup ?", "subject": "cup", "known_id": 7} for word in ("which", "what")]
+    (tmp_path / "cases.json").write_text(json.dumps(rows))
+    code, out, _, _ = call("--cases", str(tmp_path / "cases.json"), "--preview", "--stream", "resid")
+    assert code == 0 and "Estimated" in " ".join(out.split()) and "2 prompts" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "one of --concept NAME, --prompt TEXT or --cases FILE"),
+        (("--prompt", "is there a cup ?", "--subject", "dog", "--corruption", "noise"), "does not occur in the prompt"),
+        (("--prompt", "a cup", "--subject", "cup", "--replace", "xylophone"), "unequal lengths"),
+        (("--prompt", "a cup", "--corruption", "hammer"), "There is no corruption 'hammer'"),
+        (("--prompt", "a cup", "--subject", "cup", "--metric", "loss"), "is not one of"),
+    ],
+)
+def test_bad_input_ends_with_code_2(call, arguments, message):
+    code, _, err, _ = call(*arguments)
+    assert code == 2 and message in " ".join(err.split())
+
+
+def test_cases_are_read_strictly(tmp_path):
+    for name, text, message in (("a.json", "{", "is not JSON"), ("b.jsonl", '{"subject": "x"}', "Case 1 .* no prompt")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_cases(tmp_path / name)
+
+
+def test_words_are_asked_about_by_name():
+    assert all("red" in case.prompt for case in concept_cases("red", 3, 0, "replace"))
+    assert not any("red" in case.prompt for case in concept_cases("red", 3, 0, "minimal-pair"))
+    with pytest.raises(LookupError, match="no corruption"):
+        corruption_named("hammer")
