@@ -37,7 +37,9 @@ def trace(
         bool, typer.Option("--preview", help="Estimate by attribution patching, verify the top.")
     ] = False,
     top: Annotated[int, typer.Option(help="How many places to show.", min=1)] = 10,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory for trace.json.")] = Path("runs/latest"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory for trace.json and figures.")] = Path(
+        "runs/latest"
+    ),
     seed: Seed = 0,
     device: Device = "",
     json: Json = False,
@@ -53,7 +55,7 @@ def trace(
     with quiet_stdout(json), progress_bar(quiet=json) as progress:
         import json as plain
 
-        from analysis import tracing
+        from analysis import figures, tracing
         from app.tracing_cases import concept_cases, corruption_named, own_case, read_cases
         from app.workbench import open_model
         from concept_forget.provenance import write_atomic
@@ -90,6 +92,8 @@ def trace(
             {"site": str(p.site), "position": p.position, "effect": p.effect, **_bounds(p)} for p in places
         ]
         write_atomic(out / "trace.json", plain.dumps(result, allow_nan=False))
+        maps = {f"trace_{stream}": figures.trace_heat_map(result, stream) for stream in traced.streams}
+        figures.write_figures(out / "figures", maps)
     if json:
         emit(result | {"out": str(out)})
         return

@@ -44,6 +44,7 @@ def test_one_prompt_gives_every_cell_and_the_top(call):
     assert found["streams"] == ["mlp"] and found["corruption"] == "replace" and len(found["top"]) == 3
     assert found["top"][0]["effect"] == pytest.approx(max(max(row) for row in found["values"][0]), abs=1e-5)
     assert json.loads((folder / "trace.json").read_text())["values"] == found["values"]
+    assert [path.stem for path in (folder / "figures").glob("*.html")] == ["trace_mlp"]
 
 
 def test_a_file_of_prompts_and_a_preview(call, tmp_path):
