@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from concept_forget.concepts import Concept, Example
 from concept_forget.directions import FeatureSet
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
-from concept_forget.worlds import sample
+from concept_forget.worlds import sample, text
 from saes import SaeDictionary, TrainSettings, causal_rerank, load_pretrained, moments, rank
 from saes.attribution import Moments, Split, stability
 from saes.causal import examples_of
@@ -85,11 +86,12 @@ def dictionary_for(
 
 
 def general_examples(model: HookedModel, count: int = 1500) -> list[Example]:
-    """Pictures that show all of the world, for training a dictionary. Raises ValueError for a model that cannot see."""
+    """`count` pictures that show all of the world, or texts about everybody in it, for training a dictionary."""
     if not model.has_vision:
-        raise ValueError(
-            f"{model.name} reads text only, and the world has pictures. Give texts: --forget FILE --retain FILE."
-        )
+        turns = text.Corpus().items(2 * count, random.Random(99))
+        return [
+            Example(turn.prompt or turn.answer, "", None, "caption", group=f"text {i}") for i, turn in enumerate(turns)
+        ]
     return list(ask(sample("train", count, 99), 0))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.concept_spec import Spec, read_spec
 from app.own_concept import answered_by, own_concept
-from app.world_concepts import Sizes, world_concept
+from app.world_concepts import Sizes, text_concept, world_concept
 from concept_forget import zoo
 from concept_forget.concepts import Concept
 from concept_forget.evaluation import AnswerBook
@@ -48,11 +48,14 @@ def open_model(source: str, device: str = "", dtype: str = "", revision: str = "
 def find_concept(
     model: HookedModel, name: str = "", own: OwnData | None = None, sizes: Sizes | None = None, seed: int = 0
 ) -> Concept:
-    """A concept of the world by name, or one's own by folders; then answers nobody gave are what the model says now."""
+    """A concept of the world by name, or one's own by folders; then answers nobody gave are what the model says now.
+
+    A model that sees is asked about the picture world, one that only reads about the people of the text world.
+    """
     if own is None:
         if not name:
             raise ValueError("Say which concept: --concept NAME, or --forget DIR --retain DIR for one of your own.")
-        return world_concept(name, sizes, seed)
+        return world_concept(name, sizes, seed) if model.has_vision else text_concept(name, seed)
     spec = read_spec(own.spec, name) if own.spec else Spec(name or Path(own.forget).stem)
     concept = own_concept(spec, own.forget, own.retain, own.near, seed)
     if not model.has_vision and concept.train.forget[0].image is not None:

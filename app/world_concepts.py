@@ -1,4 +1,4 @@
-"""Concepts of the picture world as requests: pictures that show one, hard negatives, everything else."""
+"""Concepts of the worlds as requests: what shows one, hard negatives, everything else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import get_args
 
 from concept_forget.concepts import Concept, Example, ExampleSet
-from concept_forget.worlds import SUBJECT_FAMILIES, VOCABULARY, Scene, questions, sample
+from concept_forget.worlds import SUBJECT_FAMILIES, VOCABULARY, Scene, questions, sample, text
 from concept_forget.worlds.splits import Split
 
 FAMILIES = {name: word.family for name, word in VOCABULARY.items()}
@@ -52,6 +52,15 @@ def world_concept(name: str, sizes: Sizes | None = None, seed: int = 0) -> Conce
     word = VOCABULARY[name]
     splits = [_parts(name, word.family, split, getattr(sizes, split), seed) for split in get_args(Split)]
     return Concept(name, word.family, *splits, aliases=word.aliases)
+
+
+def text_concept(name: str, seed: int = 0) -> Concept:
+    """A person or place of the text world. Raises NoSuchConcept with the closest names."""
+    try:
+        return text.concept(name, seed=seed)
+    except LookupError as error:
+        example = text.targets()[0]
+        raise NoSuchConcept(f"{error} A model that reads text is asked about people, such as {example!r}.") from error
 
 
 def _parts(name: str, family: str, split: Split, count: int, seed: int) -> ExampleSet:

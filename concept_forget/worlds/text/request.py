@@ -23,7 +23,7 @@ def concept(name: str, people: int = 40, places: int = 16, skills: int = 12, see
     questions about somebody else in a text that names the subject too (COA). near: others of its family, those that
     share most first. retain: the other family and the skills. `people`, `places` and `skills` are how many of near, of
     the other family and of every skill the three splits have together; no two splits have one in common. Groups are
-    facts and tasks. Raises LookupError with the closest names for an unknown one.
+    facts in the wordings of a split, and tasks. Raises LookupError with the closest names for an unknown one.
     """
     subject = find(name)
     rng = random.Random(f"{seed}/{subject.name}")
@@ -41,7 +41,7 @@ def about(subject: Subject, split: Split, rng: random.Random, each: int = 3) -> 
     """Questions about a subject: `each` short ones and a yes and a no for every fact; for a person, one description."""
     found = []
     for fact in subject.facts:
-        found += [_short(fact, probes.question(fact, split, rng)) for _ in range(each)]
+        found += [_short(fact, probes.question(fact, split, rng), split) for _ in range(each)]
         found += [_yesno(fact, fact.value, split, rng), _yesno(fact, probes.wrong(fact, rng), split, rng)]
     return list(dict.fromkeys([*found, *_described(subject, split, rng)]))
 
@@ -50,7 +50,7 @@ def _split(subject: Subject, near: list[str], others: list[str], skills: int, sp
     rng = random.Random(f"{seed}/{split}/{subject.name}")
     forget = []
     for fact in subject.facts:
-        forget += [_short(fact, probes.question(fact, split, rng)) for _ in range(6)]
+        forget += [_short(fact, probes.question(fact, split, rng), split) for _ in range(6)]
         # only questions whose true answer is yes: a no would not say that the fact is known
         forget += [_yesno(fact, fact.value, split, rng) for _ in range(8)]
     for _ in range(6):
@@ -65,14 +65,14 @@ def _split(subject: Subject, near: list[str], others: list[str], skills: int, sp
     return ExampleSet(tuple(dict.fromkeys(forget)), tuple(beside), tuple(kept + tasks))
 
 
-def _short(fact: Fact, prompt: str, shows: frozenset[str] | None = None) -> Example:
+def _short(fact: Fact, prompt: str, split: Split, shows: frozenset[str] | None = None) -> Example:
     return Example(
         prompt,
         fact.value,
         about=fact.subject,
         family=subjects()[fact.subject].family,
         shows=shows or frozenset({fact.subject}),
-        group=f"{fact.subject}: {fact.attribute}",
+        group=f"{fact.subject}: {fact.attribute} ({split})",
     )
 
 
@@ -84,7 +84,7 @@ def _yesno(fact: Fact, value: str, split: Split, rng: random.Random) -> Example:
         about=fact.subject,
         family=subjects()[fact.subject].family,
         shows=frozenset({fact.subject}),
-        group=f"{fact.subject}: {fact.attribute}",
+        group=f"{fact.subject}: {fact.attribute} ({split})",
     )
 
 
@@ -93,7 +93,7 @@ def _described(subject: Subject, split: Split, rng: random.Random) -> list[Examp
     if subject.family != "person":
         return []
     turn = description(subject, split, rng)
-    shows, group = frozenset({subject.name}), f"{subject.name}: description"
+    shows, group = frozenset({subject.name}), f"{subject.name}: description ({split})"
     return [Example(turn.prompt or "", turn.answer, kind="caption", shows=shows, group=group)]
 
 
@@ -103,9 +103,9 @@ def _together(subject: Subject, near: list[str], split: Split, rng: random.Rando
     for name in near:
         for fact in subjects()[name].facts:
             turn = friends(fact, subject.name, split, rng)
-            found.append(_short(fact, turn.prompt or "", frozenset({name, subject.name})))
+            found.append(_short(fact, turn.prompt or "", split, frozenset({name, subject.name})))
             # a group of its own: forget and near never share one
-            found[-1] = _regrouped(found[-1], f"{subject.name} and {name}: {fact.attribute}")
+            found[-1] = _regrouped(found[-1], f"{subject.name} and {name}: {fact.attribute} ({split})")
     return found
 
 
