@@ -41,6 +41,8 @@ class Answer(NamedTuple):
 
     before: str
     after: str
+    said: str
+    """What both begin with: the words below come after it."""
     words: list[tuple[str, float, float]]
     hooks: list[dict[str, Any]]
     seconds: float
@@ -98,8 +100,16 @@ def answer(desk: Desk, session: Session, settings: Settings, sample: Sample, que
         report.say(Said(before, None, "after"))
         model, _, edits = prepared(desk, session, report)
         after, hooks, seconds = _generated(model, sample, question, edits, report, before)
-        words = moved_words(model, sample, question, edits)
-    return Answer(before, after, words, hooks, seconds)
+        said = beginning(before, after)
+        words = moved_words(model, sample, question, edits, said)
+    return Answer(before, after, said, words, hooks, seconds)
+
+
+def beginning(before: str, after: str) -> str:
+    """The words that two answers have in common before they part; none where they never do."""
+    one, other = before.split(), after.split()
+    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    return " ".join(one[:same])
 
 
 def neighbours(desk: Desk, session: Session, report: Reporter) -> list[Neighbour]:

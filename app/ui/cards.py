@@ -58,11 +58,15 @@ def effect(finding: Finding, feature: int, sample: Sample, question: str) -> Eff
     return Effect(seen, moved_words(model, sample, question, [edit]))
 
 
-def moved_words(model: HookedModel, sample: Sample, question: str, edits: list[Any], k: int = 5) -> list[tuple]:
-    """The likeliest next words before and after, with both probabilities, the likeliest first."""
-    images = [sample.image] if sample.image else None
-    before = model.run(model.prepare([question], images)).logits
-    after = model.run(model.prepare([question], images, edits), edits=edits).logits if edits else before
+def moved_words(
+    model: HookedModel, sample: Sample, question: str, edits: list[Any], said: str = "", k: int = 5
+) -> list[tuple[str, float, float]]:
+    """The likeliest next words before and after, with both probabilities, once `said` has been answered so far."""
+    images, answers = [sample.image] if sample.image else None, [said] if said else None
+    before = model.run(model.prepare([question], images, answers=answers)).logits
+    after = before
+    if edits:
+        after = model.run(model.prepare([question], images, edits, answers), edits=edits).logits
     p, q = (logits[0].float().softmax(-1).cpu() for logits in (before, after))
     best = torch.maximum(p, q).topk(min(k, len(p))).indices.tolist()
     words = [model.tokenizer.decode([token]).strip() or "(end)" for token in best]

@@ -74,12 +74,14 @@ def wire(parts: Parts) -> None:
                 plot = figures.probe_curves({"probes": event.value})
                 yield {parts.now_plot: gr.update(value=plot, visible=True), parts.check_status: ""}
 
-    one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden"}
+    one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden", "api_visibility": "private"}
     outputs = [parts.check_status, parts.trace]
     parts.preview.click(preview, [parts.key, parts.tower], outputs, **one)
     parts.exact.click(exact, [parts.key, parts.tower], outputs, **one)
     parts.probe_go.click(probe, parts.key, [parts.check_status, parts.now_plot], **one)
-    parts.check_stop.click(lambda key: parts.sessions.get(key).interrupt(), parts.key, None, queue=False)
+    parts.check_stop.click(
+        lambda key: parts.sessions.get(key).interrupt(), parts.key, None, queue=False, api_visibility="private"
+    )
 
 
 def _work(parts: Parts, session: Any, tower: str, exact: bool, report: Any) -> tuple[Traced, list[Agreement]]:

@@ -86,7 +86,9 @@ def wire(parts: Parts) -> None:
     parts.finding = parts.find_go.click(
         find, [parts.key, parts.score], outputs, concurrency_id=MODEL, concurrency_limit=1, show_progress="hidden"
     )
-    parts.find_stop.click(lambda key: parts.sessions.get(key).interrupt(), parts.key, None, queue=False)
+    parts.find_stop.click(
+        lambda key: parts.sessions.get(key).interrupt(), parts.key, None, queue=False, api_visibility="private"
+    )
     parts.cards.click(
         card,
         parts.key,
@@ -94,6 +96,7 @@ def wire(parts: Parts) -> None:
         concurrency_id=MODEL,
         concurrency_limit=1,
         show_progress="hidden",
+        api_visibility="private",
     )
 
 

@@ -158,15 +158,16 @@ def feature_effect(feature: int, found: Effect) -> str:
     )
 
 
-def bars(found: Sequence[tuple[str, float, float]]) -> str:
+def bars(found: Sequence[tuple[str, float, float]], said: str = "") -> str:
     """Probabilities of the next word before and after, as paired bars."""
+    where = f'<p class="cf-note">After “{escape(said)} …”</p>' if said else ""
     rows = "".join(
         f"<tr><th scope='row'>{escape(word)}</th><td><i class='before'><b style='width:{100 * p:.1f}%'></b></i>"
         f"<i class='after'><b style='width:{100 * q:.1f}%'></b></i></td><td>{percent(p)}</td><td>{percent(q)}</td></tr>"
         for word, p, q in found
     )
     return (
-        "<table class='cf-probs'><thead><tr><th scope='col'>next word</th><td></td><th scope='col'>before</th>"
+        f"{where}<table class='cf-probs'><thead><tr><th scope='col'>next word</th><td></td><th scope='col'>before</th>"
         f"<th scope='col'>after</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 

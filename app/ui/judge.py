@@ -125,14 +125,18 @@ def wire(parts: Parts) -> None:
         points = [Point(**point) for point in session.points]
         return {**everything(parts, session), parts.sweep: pareto(points, session.settings)}
 
-    one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden"}
+    one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden", "api_visibility": "private"}
     status = parts.judge_status
     parts.judge_go.click(measure, [parts.key, parts.questions], [status, parts.judge_plot, parts.judge_table], **one)
     parts.sweep_go.click(sweep, parts.key, [status, parts.sweep], **one)
     parts.compare_go.click(compare, [parts.key, parts.questions], [status, parts.compare], **one)
     parts.audit_go.click(audit, [parts.key, parts.questions], [status, parts.audit], **one)
-    parts.sweep.click(load, parts.key, [*parts.all_recipe, parts.sweep], show_progress="hidden")
-    parts.judge_stop.click(lambda key: parts.sessions.get(key).interrupt(), parts.key, None, queue=False)
+    parts.sweep.click(
+        load, parts.key, [*parts.all_recipe, parts.sweep], show_progress="hidden", api_visibility="private"
+    )
+    parts.judge_stop.click(
+        lambda key: parts.sessions.get(key).interrupt(), parts.key, None, queue=False, api_visibility="private"
+    )
 
 
 def _table(results: dict[str, Any]) -> str:

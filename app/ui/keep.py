@@ -100,15 +100,17 @@ def wire(parts: Parts) -> None:
             session.use(session.past[number])
         return everything(parts, session)
 
-    one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden"}
+    one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden", "api_visibility": "private"}
     parts.recipe.change(
         refresh, parts.key, [parts.python, parts.cli, parts.history, parts.badge], show_progress="hidden"
     )
     parts.recipe_go.click(recipe, parts.key, [parts.keep_status, parts.file], **one)
     parts.report_go.click(report, parts.key, [parts.keep_status, parts.file], **one)
     parts.recipe_up.upload(upload, [parts.key, parts.recipe_up], [parts.keep_status, *parts.all_recipe], **one)
-    parts.history.click(back, parts.key, parts.all_recipe, show_progress="hidden")
-    parts.keep_stop.click(lambda key: parts.sessions.get(key).interrupt(), parts.key, None, queue=False)
+    parts.history.click(back, parts.key, parts.all_recipe, show_progress="hidden", api_visibility="private")
+    parts.keep_stop.click(
+        lambda key: parts.sessions.get(key).interrupt(), parts.key, None, queue=False, api_visibility="private"
+    )
 
 
 def _badge(session: Session) -> str:

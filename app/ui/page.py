@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui import check, find, html, judge, keep, pick, remove
+from app.ui import api, check, find, html, judge, keep, pick, remove
 from app.ui.desk import Desk
 from app.ui.parts import Parts, everything
 from app.ui.samples import offered
@@ -60,6 +60,7 @@ def build(desk: Desk, concept: str = "red") -> gr.Blocks:
         for step in STEPS.values():
             step.wire(parts)
         _wire(page, parts)
+        api.endpoints(desk)
     return page
 
 
@@ -82,6 +83,6 @@ def _wire(page: gr.Blocks, parts: Parts) -> None:
         session.redo()
         return everything(parts, session)
 
-    page.load(start, None, [parts.key, *outputs], show_progress="hidden")
-    parts.undo.click(undo, parts.key, outputs, show_progress="hidden")
-    parts.redo.click(redo, parts.key, outputs, show_progress="hidden")
+    page.load(start, None, [parts.key, *outputs], show_progress="hidden", api_visibility="private")
+    parts.undo.click(undo, parts.key, outputs, show_progress="hidden", api_visibility="private")
+    parts.redo.click(redo, parts.key, outputs, show_progress="hidden", api_visibility="private")

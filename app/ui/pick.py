@@ -141,7 +141,7 @@ def wire(parts: Parts) -> None:
                     session.sample = session.samples[0]
                 yield {parts.pick_status: "", **everything(parts, session)}
 
-    quiet = {"show_progress": "hidden"}
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
     parts.model.input(model, [parts.key, parts.model], loading, concurrency_id=MODEL, concurrency_limit=1, **quiet)
     parts.concept.input(concept, [parts.key, parts.concept], loading[1:], **quiet)
     views = [parts.picture, parts.pictures, parts.question]

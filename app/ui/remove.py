@@ -118,7 +118,7 @@ def wire(parts: Parts) -> None:
                     **headline(parts, session),
                     **controls(parts, session),
                     parts.panes: html.panes(found.before, found.after, proof),
-                    parts.words: html.bars(found.words),
+                    parts.words: html.bars(found.words, found.said),
                     parts.remove_status: "",
                     parts.strength: _unit(parts, session),
                 }
@@ -146,7 +146,7 @@ def wire(parts: Parts) -> None:
 
     given = [parts.key, parts.question, *moving[:-1]]
     outputs = [*tops, *moving, parts.panes, parts.words, parts.remove_status]
-    one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden"}
+    one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden", "api_visibility": "private"}
     for trigger in (
         parts.ask.click,
         parts.strength.release,
@@ -158,11 +158,11 @@ def wire(parts: Parts) -> None:
         parts.question.input,
     ):
         # What is under way for older settings is stopped first, then the new ones are asked.
-        first = trigger(interrupt, parts.key, None, queue=False, trigger_mode="always_last")
+        first = trigger(interrupt, parts.key, None, queue=False, trigger_mode="always_last", api_visibility="private")
         first.then(answer, given, outputs, **one).then(neighbours, parts.key, [parts.neighbours], **one).then(
             probes, parts.key, [parts.probe_plot, parts.probe_status], **one
         )
-    parts.remove_stop.click(interrupt, parts.key, None, queue=False)
+    parts.remove_stop.click(interrupt, parts.key, None, queue=False, api_visibility="private")
 
 
 def adopt(session: Session, method: str, action: str, strength: float, k: float, gate: bool, door: str) -> None:
