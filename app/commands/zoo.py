@@ -53,3 +53,28 @@ def train(
         emit({"model": name, "folder": str(folder)})
         return
     show(f"Trained: [bold]{folder}[/bold]. Use it with --model {folder}.")
+
+
+@app.command("measure")
+def measure(
+    name: Annotated[str, typer.Argument(help="Zoo name, or a folder that `zoo train` wrote.")],
+    scenes: Annotated[int, typer.Option(help="Held-out pictures (facts, for a language model).", min=1)] = 600,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """How much a zoo model knows: right answers on combinations (wordings) that its training never showed.
+
+    [bold]Example[/bold]   concept-forget zoo measure tiny-llava
+    """
+    with quiet_stdout(json), progress_bar(quiet=json) as progress:
+        from app.workbench import open_model
+        from concept_forget.zoo.measure import measure as seen
+        from concept_forget.zoo.text_measure import measure_text as read
+
+        model = open_model(name)
+        work, size = (seen, "scenes") if model.has_vision else (read, "facts")
+        shares = work(model, seed=seed, progress=lambda done, total: progress("asking", done, total), **{size: scenes})
+    if json:
+        emit({"model": name, "scenes": scenes, **shares})
+        return
+    show("\n".join(f"{share:7.2%}  {what}" for what, share in shares.items()))
