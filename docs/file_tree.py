@@ -20,6 +20,8 @@ PLAIN = {
 }
 ABOUT = {
     "docs/benchmarks.md": "what an edit costs, as ratios",
+    "docs/sauce60.md": "sixty concepts by nine methods, measured",
+    "docs/results/sauce60.json": "every cell of it",
     "docs/images/concepts.png": "the sixty concepts, drawn",
     "docs/images/scenes.png": "chance scenes of the world",
     "docs/images/report.png": "the report of a run",
