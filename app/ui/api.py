@@ -56,7 +56,7 @@ def endpoints(desk: Desk) -> None:
     ) -> dict[str, Any]:
         """What the model says before and after. `picture`: base64 of an image file; empty: a test picture."""
         session = _session(_settings(model, concept, method, strength, k, gated))
-        sample = _decoded(picture) if picture else offered(session)[0]
+        sample = _decoded(picture) if picture else offered(desk, session)[0]
         found = _value(
             session, lambda report: answering.answer(desk, session, session.settings, sample, question, report)
         )

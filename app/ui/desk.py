@@ -13,12 +13,14 @@ from app.ui.jobs import Reporter
 from app.ui.lru import Lru
 from app.ui.sessions import Session, Settings
 from app.workbench import Sizes, dictionary_for, find_site, open_model, world_concept
+from app.world_concepts import text_concept
 from concept_forget import zoo
 from concept_forget.concepts import Concept
 from concept_forget.directions import FeatureSet
 from concept_forget.evaluation import AnswerBook
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
+from concept_forget.worlds import VOCABULARY, text
 from saes import SaeDictionary, moments
 from saes.attribution import Moments, Split
 from saes.harvest import harvest
@@ -87,6 +89,18 @@ class Desk:
         assert model is not None
         return model
 
+    def reads(self, name: str) -> bool:
+        """Whether a model reads text only: known of the zoo, else it is loaded to see."""
+        if name in zoo.NAMES:
+            return name in zoo.READING
+        return not self.model(name).has_vision
+
+    def concepts(self, name: str) -> list[tuple[str, str]]:
+        """What a model can be asked about, as (words to search in, name): pictures, or people of the text world."""
+        if self.reads(name):
+            return [(target, target) for target in text.targets()]
+        return [(f"{w.name}  ·  {w.family}  ({', '.join(w.aliases)})", w.name) for w in VOCABULARY.values()]
+
     def loaded(self, name: str) -> bool:
         """Whether a model is in memory."""
         return name in self._models
@@ -108,7 +122,8 @@ class Desk:
             if name not in session.own:
                 raise LookupError(f"{name[4:]!r} was given by examples that are no longer here. Give them again.")
             return session.own[name]
-        found = self._concepts.get(name, lambda: world_concept(name, SIZES))
+        reads = self.reads((settings or session.settings).model)
+        found = self._concepts.get((reads, name), lambda: text_concept(name) if reads else world_concept(name, SIZES))
         assert found is not None
         return found
 

@@ -85,7 +85,7 @@ def wire(parts: Parts) -> None:
         session = parts.sessions.get(key)
         for event in run(session, lambda report: keeping.load_recipe(parts.desk, session, path, report)):
             if isinstance(event, Done) and not event.stopped:
-                session.samples = offered(session, session.own.get(session.settings.concept)) or session.samples
+                session.samples = offered(parts.desk, session) or session.samples
                 session.sample = session.samples[0] if session.samples else session.sample
                 said = html.note(
                     f"The recipe for {session.settings.concept} fits {session.settings.model} and is in use."

@@ -19,6 +19,8 @@ HOURS = 12
 
 def build(desk: Desk, concept: str = "red") -> gr.Blocks:
     """The app, ready to launch."""
+    names = [name for _, name in desk.concepts(desk.first)]
+    concept = concept if concept in names else names[0]
     sessions = Sessions(lambda: Settings(desk.first, concept))
     parts = Parts(desk=desk, sessions=sessions)
     with gr.Blocks(title="Concept Forget", analytics_enabled=False, delete_cache=(3600, 3600 * HOURS)) as page:
@@ -69,7 +71,7 @@ def _wire(page: gr.Blocks, parts: Parts) -> None:
 
     def start() -> dict[Any, Any]:
         session = parts.sessions.new()
-        session.samples = offered(session)
+        session.samples = offered(parts.desk, session)
         session.sample = session.samples[0] if session.samples else None
         return {parts.key: session.id, **everything(parts, session)}
 

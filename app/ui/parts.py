@@ -12,7 +12,6 @@ from app.ui.desk import Desk
 from app.ui.edits import ACTIONS, GATED, LABELS, SLIDING
 from app.ui.samples import asked_about
 from app.ui.sessions import Session, Sessions
-from concept_forget.worlds import VOCABULARY
 
 
 class Parts(SimpleNamespace):
@@ -27,13 +26,9 @@ def speaking(value: str = "", **options: Any) -> gr.HTML:
     return gr.HTML(value, js_on_load=html.ACT, **options)
 
 
-def concept_choices(session: Session | None = None) -> list[tuple[str, str]]:
+def concept_choices(desk: Desk, session: Session) -> list[tuple[str, str]]:
     """Every concept with its family and aliases, so that typing any of them finds it."""
-    world = [
-        (f"{w.name}  ·  {w.family}  ({', '.join(w.aliases)})" if w.aliases else f"{w.name}  ·  {w.family}", w.name)
-        for w in VOCABULARY.values()
-    ]
-    return [(f"{key[4:]}  ·  yours", key) for key in (session.own if session else ())] + world
+    return [(f"{key[4:]}  ·  yours", key) for key in session.own] + desk.concepts(session.settings.model)
 
 
 def everything(parts: Parts, session: Session) -> dict[Any, Any]:
@@ -43,7 +38,7 @@ def everything(parts: Parts, session: Session) -> dict[Any, Any]:
         **headline(parts, session),
         **looking(parts, session),
         parts.model: gr.update(value=settings.model),
-        parts.concept: gr.update(choices=concept_choices(session), value=settings.concept),
+        parts.concept: gr.update(choices=concept_choices(parts.desk, session), value=settings.concept),
         **controls(parts, session),
     }
 

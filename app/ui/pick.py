@@ -14,9 +14,9 @@ from app.own_concept import answered_by, own_concept
 from app.ui import html
 from app.ui.jobs import MODEL, Done, Reporter, Step, guarded, run
 from app.ui.look import upload
-from app.ui.parts import Parts, concept_choices, everything, looking, speaking
+from app.ui.parts import Parts, everything, looking, speaking
 from app.ui.samples import offered
-from app.ui.sessions import Sample
+from app.ui.sessions import Sample, Session
 from concept_forget.concepts import Concept
 
 TEXTS = frozenset({".txt", ".jsonl"})
@@ -34,8 +34,8 @@ def build(parts: Parts) -> None:
             elem_id="cf-model",
         )
         parts.concept = gr.Dropdown(
-            concept_choices(),
-            value="red",
+            parts.desk.concepts(parts.desk.first),
+            value=parts.desk.concepts(parts.desk.first)[0][1],
             label="Concept",
             info="Type to search its name, family or an alias",
             elem_id="cf-concept",
@@ -87,15 +87,14 @@ def wire(parts: Parts) -> None:
                 yield {parts.pick_status: html.progress(event.stage, event.done, event.total)}
             elif isinstance(event, Done):
                 if not event.stopped:
-                    session.change(model=name, site="", features=(), loaded="")
+                    _moved(parts, session, name)
                 yield {parts.pick_status: "", **everything(parts, session)}
 
     @guarded
     def concept(key: str, name: str) -> dict[Any, Any]:
         session = parts.sessions.get(key)
         session.change(concept=name, features=(), loaded="")
-        session.samples, session.feature = offered(session, session.own.get(name)), None
-        session.sample = session.samples[0] if session.samples else None
+        look_at(parts, session)
         return everything(parts, session)
 
     @guarded
@@ -137,8 +136,7 @@ def wire(parts: Parts) -> None:
                 if not event.stopped:
                     session.own[f"own:{spec.name}"] = event.value
                     session.change(concept=f"own:{spec.name}", features=(), loaded="")
-                    session.samples, session.feature = offered(session, event.value), None
-                    session.sample = session.samples[0]
+                    look_at(parts, session)
                 yield {parts.pick_status: "", **everything(parts, session)}
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
@@ -150,6 +148,24 @@ def wire(parts: Parts) -> None:
     parts.upload.upload(uploaded, [parts.key, parts.upload], views, **quiet)
     given = [parts.key, parts.own_name, parts.own_aliases, parts.own_with, parts.own_without]
     parts.own_go.click(own, given, loading, concurrency_id=MODEL, concurrency_limit=1, **quiet)
+
+
+def look_at(parts: Parts, session: Session) -> None:
+    """Offer what belongs to the current concept, and look at the first of it."""
+    session.samples, session.feature = offered(parts.desk, session), None
+    session.sample = session.samples[0] if session.samples else None
+
+
+def _moved(parts: Parts, session: Session, name: str) -> None:
+    """Go on with another model, and with a concept that it can be asked about."""
+    concept = session.settings.concept
+    known = [known for _, known in parts.desk.concepts(name)]
+    if not concept.startswith("own:") and concept not in known:
+        concept = known[0]
+    before = parts.desk.reads(session.settings.model)
+    session.change(model=name, concept=concept, site="", features=(), loaded="")
+    if before != parts.desk.reads(name) or not session.samples:
+        look_at(parts, session)
 
 
 def _load(parts: Parts, name: str, report: Reporter) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from app.ui.desk import Desk
 from app.ui.sessions import Sample, Session
-from concept_forget.concepts import Concept, Example
+from concept_forget.concepts import Example
 from concept_forget.worlds import VOCABULARY, questions, sample
 
 WITH, WITHOUT = 6, 4
@@ -13,11 +14,12 @@ QUESTIONS = {
 }
 
 
-def offered(session: Session, own: Concept | None = None) -> tuple[Sample, ...]:
-    """Test pictures with the concept, then without; of an own concept its test examples."""
-    if own is not None:
-        return tuple(_of(own.test.forget)[:WITH] + _of(own.test.without)[:WITHOUT])
+def offered(desk: Desk, session: Session) -> tuple[Sample, ...]:
+    """Test pictures (or texts) with the concept, then without."""
     name = session.settings.concept
+    if name.startswith("own:") or desk.reads(session.settings.model):
+        test = desk.concept(session).test
+        return tuple(_of(test.forget)[:WITH] + _of(test.without)[:WITHOUT])
     if name not in VOCABULARY:
         return ()
     family = VOCABULARY[name].family
@@ -38,7 +40,8 @@ def asked_about(session: Session) -> list[str]:
         own = session.own.get(session.settings.concept)
         about = _prompts(own.test.forget if own else (), concept)[:2] if picture else []
         return list(dict.fromkeys([*(QUESTIONS[picture] if picture else (current.text,)), *about]))  # type: ignore[union-attr]
-    return list(dict.fromkeys(["Describe the picture.", *_prompts(current.asked, concept)]))
+    first = ["Describe the picture."] if current.image is not None else []
+    return list(dict.fromkeys([*first, *_prompts(current.asked, concept)]))
 
 
 def _prompts(examples: tuple[Example, ...], concept: str) -> list[str]:
