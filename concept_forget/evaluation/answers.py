@@ -20,6 +20,8 @@ Progress = Callable[[int, int], None]
 
 SPARE = {"short": 2, "yesno": 2, "caption": 8}
 """Tokens allowed beyond the longest expected answer of a kind."""
+OPEN = 64
+"""Budget for captions where nobody wrote down what is expected: cut short they would seem to leave the concept out."""
 PATIENCE = 32
 """Budget for a second try, for models that wrap a short answer in a sentence."""
 
@@ -51,8 +53,9 @@ def ask(
 ) -> Answered:
     """Greedy answers with hook statistics.
 
-    The budget of a kind is its longest expected answer + SPARE tokens. A yes/no or short answer that used it all up
-    without saying yes, no or a name is asked for once more with PATIENCE tokens: talkative models are not cut off.
+    The budget of a kind is its longest expected answer + SPARE tokens, or OPEN for captions without one. A yes/no or
+    short answer that used it all up without saying yes, no or a name is asked for once more with PATIENCE tokens:
+    talkative models are not cut off.
     """
     texts: list[str] = [""] * len(examples)
     generate = _Asker(model, examples, edits)
@@ -172,6 +175,8 @@ def _budget(model: HookedModel, examples: Sequence[Example], kind: str) -> int:
     expected = {example.answer for example in examples if example.kind == kind}
     if kind == "yesno":
         expected |= {"yes", "no"}
+    if kind == "caption" and "" in expected:
+        return OPEN
     # a space in front: how the answer is tokenised after a prompt
     return max(_tokens(model, [" " + text for text in expected]), default=0) + SPARE[kind]
 

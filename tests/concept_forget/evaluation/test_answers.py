@@ -114,6 +114,19 @@ def test_a_talkative_model_is_asked_again_with_more_room(tiny_llava, monkeypatch
     assert answers(tiny_llava, [Example("what ?", "cup")]) == ["a cup, I would think it is"]
 
 
+def test_a_caption_that_nobody_wrote_down_is_not_cut_short(tiny_llava, monkeypatch):
+    budgets = []
+
+    def describe(_batch, max_new_tokens, **_):
+        budgets.append(max_new_tokens)
+        return Generation(["a photo of a cup"], [])
+
+    monkeypatch.setattr(tiny_llava, "generate", describe)
+    answers(tiny_llava, [Example("Describe the picture.", "", kind="caption")])
+    answers(tiny_llava, [Example("Describe the picture.", "a cup", kind="caption")])
+    assert budgets[0] >= 48 > budgets[1]
+
+
 def test_the_book_asks_every_question_once_also_when_the_example_is_made_anew(tiny_llava, questions, monkeypatch):
     book = AnswerBook(tiny_llava)
     said = book.answers(questions)
