@@ -52,7 +52,7 @@ def test_bad_input_is_exit_2_with_a_message_and_no_traceback(arguments, message,
     assert out == ""
 
 
-@pytest.mark.parametrize(("command", "key", "count"), [("concepts", "concepts", 60), ("models", "models", 2)])
+@pytest.mark.parametrize(("command", "key", "count"), [("concepts", "concepts", 60), ("models", "models", 4)])
 def test_json_is_one_object_on_stdout(command, key, count, capsys):
     assert call(command, "--json") == 0
     out, err = capsys.readouterr()
