@@ -38,9 +38,11 @@ def heat_map(
 ) -> Svg:
     """Blue above zero, orange below, in steps of opacity; the number of each cell is its tooltip. NaN stays empty."""
     most = float(values.nan_to_num(0).abs().max()) or 1.0
-    wide = min(26.0, max(7.0, 640 / len(columns)))
+    wide = min(96.0, max(7.0, 640 / len(columns)))
     left, top, high = 8 + 6.6 * max(map(len, rows)), 26.0, 20.0
     step = max(1, math.ceil(13 / wide))
+    longest = max(map(len, columns))
+    flat = 6.0 * longest < wide
     parts = []
     for i, row in enumerate(rows):
         parts.append(_words(left - 6, top + high * (i + 0.68), row, "end"))
@@ -55,8 +57,12 @@ def heat_map(
     bottom = top + high * len(rows)
     for j in range(0, len(columns), step):
         x = left + wide * (j + 0.5)
-        parts.append(_words(x, bottom + 10, columns[j].strip() or "␣", "end", f"rotate(-55 {x:.1f} {bottom + 10:.1f})"))
-    height = bottom + 16 + 5.6 * max(len(column) for column in columns)
+        name = columns[j].strip() or "␣"
+        if flat:
+            parts.append(_words(x, bottom + 14, name, "middle"))
+        else:
+            parts.append(_words(x, bottom + 10, name, "end", f"rotate(-55 {x:.1f} {bottom + 10:.1f})"))
+    height = bottom + (22 if flat else 16 + 5.6 * longest)
     return _drawing(left + wide * len(columns) + 8, height, title, parts)
 
 
@@ -112,6 +118,7 @@ def pictures(
 
 
 def _drawing(width: float, height: float, title: str, parts: Sequence[str]) -> Svg:
+    width = max(width, 8 + 7.6 * len(title))
     head = f'<text x="4" y="15" font-size="13" font-weight="600" fill="{INK}">{escape(title)}</text>' if title else ""
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     style = 'font-family="system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif" font-size="11"'
