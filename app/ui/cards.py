@@ -37,6 +37,7 @@ class Card(NamedTuple):
 class Effect(NamedTuple):
     """What taking one feature out does to the next word."""
 
+    question: str
     seen: Seen | Read
     words: list[tuple[str, float, float]]
     """Word, probability before and after."""
@@ -55,7 +56,7 @@ def effect(finding: Finding, feature: int, sample: Sample, question: str) -> Eff
     model, rows = finding.model, finding.dictionary.rows(torch.tensor([feature]))
     seen = feature_on(model, finding.site, rows, sample, question)
     edit = FeatureClamp(finding.site, rows, Action.zero())
-    return Effect(seen, moved_words(model, sample, question, [edit]))
+    return Effect(question, seen, moved_words(model, sample, question, [edit]))
 
 
 def moved_words(

@@ -12,7 +12,7 @@ from analysis import figures
 from app.ui import answering, html
 from app.ui.jobs import MODEL, Done, Step, guarded, run
 from app.ui.look import spotlight, uri
-from app.ui.parts import Parts
+from app.ui.parts import Parts, block
 from app.ui.tracing import TOWERS, Agreement, Traced, agreement, traced
 
 MOST = 24
@@ -21,7 +21,7 @@ MOST = 24
 
 def build(parts: Parts) -> None:
     """The components."""
-    gr.HTML(
+    block(
         html.lead(
             "Restore one place of a spoilt run and see how much of the answer comes back: there the answer is decided. "
             "The preview estimates every place at once; the exact trace runs each."
@@ -34,9 +34,9 @@ def build(parts: Parts) -> None:
         parts.preview = gr.Button("Preview", variant="primary", elem_classes="cf-go", elem_id="cf-preview")
         parts.exact = gr.Button("Exact trace", elem_classes="cf-go", elem_id="cf-exact")
         parts.check_stop = gr.Button("Stop", elem_classes="cf-stop", elem_id="cf-check-stop")
-    parts.check_status = gr.HTML("", elem_id="cf-check-status")
-    parts.trace = gr.HTML("", elem_id="cf-trace")
-    gr.HTML(html.heading("Where it can be read", "Accuracy of linear probes on held-out examples, without any edit."))
+    parts.check_status = block("", elem_id="cf-check-status", elem_classes="cf-status")
+    parts.trace = block("", elem_id="cf-trace", elem_classes="cf-status")
+    block(html.heading("Where it can be read", "Accuracy of linear probes on held-out examples, without any edit."))
     parts.probe_go = gr.Button("Probe every layer", elem_classes="cf-go", elem_id="cf-probe")
     parts.now_plot = gr.Plot(show_label=False, elem_classes="cf-plot", visible=False, elem_id="cf-now")
 
@@ -72,6 +72,7 @@ def wire(parts: Parts) -> None:
                 yield {parts.check_status: html.note("Stopped.")}
             else:
                 plot = figures.probe_curves({"probes": event.value})
+                plot.data = tuple(curve for curve in plot.data if not (curve.name or "").startswith("after"))
                 yield {parts.now_plot: gr.update(value=plot, visible=True), parts.check_status: ""}
 
     one = {"concurrency_id": MODEL, "concurrency_limit": 1, "show_progress": "hidden", "api_visibility": "private"}

@@ -13,7 +13,8 @@ from app.ui.desk import stoppable
 from app.ui.edits import chosen
 from app.ui.jobs import MODEL, Done, Reporter, Step, guarded, run
 from app.ui.look import Seen
-from app.ui.parts import Parts, controls, headline, speaking
+from app.ui.parts import Parts, block, controls, headline, speaking
+from app.ui.samples import telling_question
 from app.ui.sessions import Session
 
 SCORES = [
@@ -26,7 +27,7 @@ SCORES = [
 
 def build(parts: Parts) -> None:
     """The components."""
-    gr.HTML(
+    block(
         html.lead(
             "Which features of the dictionary stand for it? A card shows where a feature is most active, how strongly "
             "with the concept and without, and on what else. Press a strip to see it on the current picture."
@@ -36,8 +37,8 @@ def build(parts: Parts) -> None:
         parts.score = gr.Dropdown(SCORES, value="contrast", label="Rank by", elem_id="cf-score")
         parts.find_go = gr.Button("Find its features", variant="primary", elem_classes="cf-go", elem_id="cf-find")
         parts.find_stop = gr.Button("Stop", elem_classes="cf-stop", visible=False)
-    parts.find_status = gr.HTML("")
-    parts.effect = gr.HTML("")
+    parts.find_status = block("", elem_classes="cf-status")
+    parts.effect = block("", elem_classes="cf-status")
     parts.cards = speaking(elem_id="cf-features")
 
 
@@ -135,7 +136,9 @@ def _effect(parts: Parts, session: Session, number: int, report: Reporter) -> An
         raise ValueError("Choose a picture in step 1, Pick, or upload one.")
     with stoppable(parts.desk.model(session.settings.model), report):
         finding = parts.desk.finding(session, report)
-        return cards(finding, session.settings.score), effect(finding, number, session.sample, session.question)
+        return cards(finding, session.settings.score), effect(
+            finding, number, session.sample, telling_question(session)
+        )
 
 
 def _said(parts: Parts, session: Session) -> str:

@@ -99,22 +99,23 @@ def _thumb(number: int, sample: Sample, chosen: bool) -> str:
 
 def feature_cards(found: Sequence[Card], chosen: Iterable[int], shown: int | None) -> str:
     """The ranking as cards: pictures with the active patches, how strongly, how often, on what else."""
-    taken, top = set(chosen), max((card.forget for card in found), default=1.0) or 1.0
+    taken = set(chosen)
     return (
         '<div class="cf-cards">'
-        + "".join(_card(card, card.index in taken, card.index == shown, top) for card in found)
+        + "".join(_card(card, card.index in taken, card.index == shown) for card in found)
         + "</div>"
     )
 
 
-def _card(card: Card, taken: bool, shown: bool, top: float) -> str:
+def _card(card: Card, taken: bool, shown: bool) -> str:
+    top = max(card.forget, card.near, card.retain) or 1.0
     pictures = "".join(
         f'<img src="{uri(spotlight(seen, 96), 96)}" alt="">' if isinstance(seen, Seen) else words(seen)
         for seen in card.examples
     )
     bars = "".join(
         f'<li class="{kind}"><span>{label}</span><i><b style="width:{100 * min(1, value / top):.1f}%"></b></i>'
-        f"<em>{value:.2g}</em></li>"
+        f"<em>{_short(value, top)}</em></li>"
         for kind, label, value in (
             ("with", "with it", card.forget),
             ("near", "its family", card.near),
@@ -128,13 +129,18 @@ def _card(card: Card, taken: bool, shown: bool, top: float) -> str:
         f'aria-pressed="{str(shown).lower()}" '
         f'aria-label="Feature {card.index}: show where it is active on the current picture">'
         f'<span class="cf-strip">{pictures}</span></button>'
-        f"<header><b>#{card.index}</b><small>rank {card.rank} · fires on {percent(card.density)} of tokens</small>"
+        f"<header><b>#{card.index}</b><small>rank {card.rank} · fires on {percent(card.density)}</small>"
         f'<button type="button" class="cf-take" data-act="take" data-arg="{card.index}" '
         f'aria-pressed="{str(taken).lower()}" '
         f'aria-label="Feature {card.index} {"is chosen: drop it" if taken else "is not chosen: choose it"}">'
         f"{'✓ chosen' if taken else 'choose'}</button></header>"
         f'<ul class="cf-bars">{bars}</ul><p>Strongest on {responds}</p></article>'
     )
+
+
+def _short(value: float, top: float) -> str:
+    """Two digits, and none for what is nothing beside the largest."""
+    return "0" if abs(value) < 0.005 * top else f"{value:.2g}"
 
 
 def words(read: Read) -> str:
@@ -154,7 +160,8 @@ def feature_effect(feature: int, found: Effect) -> str:
     silent = "" if active > 0 else " It is silent here."
     return (
         f'<div class="cf-effect"><h3 class="cf-h3">Feature {feature} on the current example</h3>{read}'
-        f'<p class="cf-note">Next word with the feature and without it.{silent}</p>{bars(found.words)}</div>'
+        f'<p class="cf-note">“{escape(found.question)}” with the feature and without it.{silent}</p>'
+        f"{bars(found.words)}</div>"
     )
 
 

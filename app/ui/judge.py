@@ -14,7 +14,7 @@ from app.ui import html, judging
 from app.ui.jobs import MODEL, Done, Step, guarded, run
 from app.ui.judging import Attempt, Point
 from app.ui.pareto import pareto
-from app.ui.parts import Parts, everything, speaking
+from app.ui.parts import Parts, block, everything, speaking
 from app.ui.sessions import Session
 
 HOLDS = 0.9
@@ -30,7 +30,7 @@ SHORT = {
 
 def build(parts: Parts) -> None:
     """The components."""
-    gr.HTML(
+    block(
         html.lead(
             "Is it gone, and is everything else still there? Higher is better in every row. Controls say what merely "
             "asking, random features or no picture at all would do."
@@ -42,10 +42,10 @@ def build(parts: Parts) -> None:
         )
         parts.judge_go = gr.Button("Measure", variant="primary", elem_classes="cf-go", elem_id="cf-measure")
         parts.judge_stop = gr.Button("Stop", elem_classes="cf-stop", elem_id="cf-judge-stop")
-    parts.judge_status = gr.HTML("", elem_id="cf-judge-status")
+    parts.judge_status = block("", elem_id="cf-judge-status", elem_classes="cf-status")
     parts.judge_plot = gr.Plot(show_label=False, visible=False, elem_classes="cf-plot", elem_id="cf-metrics")
-    parts.judge_table = gr.HTML("", elem_id="cf-judge-table")
-    gr.HTML(
+    parts.judge_table = block("", elem_id="cf-judge-table", elem_classes="cf-status")
+    block(
         html.heading(
             "Forget against keep",
             "Settings from gentle to strong, on validation questions. Press a point, or its line, to make it the "
@@ -54,17 +54,17 @@ def build(parts: Parts) -> None:
     )
     parts.sweep_go = gr.Button("Sweep the settings", elem_classes="cf-go", elem_id="cf-sweep")
     parts.sweep = speaking(elem_id="cf-points")
-    gr.HTML(html.heading("Methods side by side", "Every method on the same test questions."))
+    block(html.heading("Methods side by side", "Every method on the same test questions."))
     parts.compare_go = gr.Button("Compare the methods", elem_classes="cf-go", elem_id="cf-compare")
-    parts.compare = gr.HTML("", elem_id="cf-methods")
-    gr.HTML(
+    parts.compare = block("", elem_id="cf-methods", elem_classes="cf-status")
+    block(
         html.heading(
             "Attempts to get it back",
             "Shown the concept and asked whether it is there, in how many cases does the model still not say so?",
         )
     )
     parts.audit_go = gr.Button("Try to get it back", elem_classes="cf-go", elem_id="cf-audit-go")
-    parts.audit = gr.HTML("", elem_id="cf-audit")
+    parts.audit = block("", elem_id="cf-audit", elem_classes="cf-status")
 
 
 def wire(parts: Parts) -> None:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.ui import html, keeping
 from app.ui.jobs import MODEL, Done, Step, guarded, run
-from app.ui.parts import Parts, everything, speaking
+from app.ui.parts import Parts, block, everything, speaking
 from app.ui.samples import offered
 from app.ui.sessions import Session, Settings
 
@@ -20,13 +20,13 @@ HISTORY = 12
 
 def build(parts: Parts) -> None:
     """The components."""
-    gr.HTML(
+    block(
         html.lead(
             "A recipe is two small files, YAML and tensors, that run unchanged here, in a notebook and in a batch "
             "script. The report holds the numbers, pictures and controls in one page that opens offline."
         )
     )
-    parts.badge = gr.HTML("", elem_id="cf-badge")
+    parts.badge = block("", elem_id="cf-badge", elem_classes="cf-status")
     with gr.Row(elem_classes="cf-actions"):
         parts.recipe_go = gr.Button(
             "Make the recipe file", variant="primary", elem_classes="cf-go", elem_id="cf-recipe-go"
@@ -36,18 +36,22 @@ def build(parts: Parts) -> None:
             "Open a recipe", file_types=[".zip"], type="filepath", elem_classes="cf-go", elem_id="cf-recipe-up"
         )
         parts.keep_stop = gr.Button("Stop", elem_classes="cf-stop")
-    parts.keep_status = gr.HTML("", elem_id="cf-keep-status")
+    parts.keep_status = block("", elem_id="cf-keep-status", elem_classes="cf-status")
     parts.file = gr.File(label="Ready to download", visible=False, interactive=False, elem_id="cf-file")
-    gr.HTML(html.heading("The same in Python"))
-    parts.python = gr.Code(language="python", show_label=False, elem_id="cf-python", interactive=False)
-    gr.HTML(
+    block(html.heading("The same in Python"))
+    parts.python = gr.Code(
+        language="python", show_label=False, wrap_lines=True, lines=4, elem_id="cf-python", interactive=False
+    )
+    block(
         html.heading(
             "The same concept from the command line",
             "The batch run chooses its settings on validation and measures with more questions.",
         )
     )
-    parts.cli = gr.Code(language="shell", show_label=False, elem_id="cf-cli", interactive=False)
-    gr.HTML(html.heading("History"))
+    parts.cli = gr.Code(
+        language="shell", show_label=False, wrap_lines=True, lines=1, elem_id="cf-cli", interactive=False
+    )
+    block(html.heading("History"))
     parts.history = speaking(elem_id="cf-past")
 
 
@@ -123,7 +127,7 @@ def _badge(session: Session) -> str:
 
 def _history(session: Session) -> str:
     past = list(enumerate(session.past))[-HISTORY:][::-1]
-    now = f'<li class="now"><button type="button" disabled>now · {escape(_short(session.settings))}</button></li>'
+    now = f'<li class="now">now · {escape(_short(session.settings))}</li>'
     rows = "".join(
         f'<li><button type="button" data-act="back" data-arg="{number}">{escape(_short(settings))}</button></li>'
         for number, settings in past

@@ -159,9 +159,11 @@ def python(settings: Settings) -> str:
         f"model = open_model({settings.model!r})\nconcept = {concept}\n"
         f"dictionary = dictionary_for(model, find_site(model{site}))\n"
         f"ranked = rank_features(model, concept, dictionary, ({settings.score!r},))[0][{settings.score!r}]\n{select}"
-        f"edit = {method!r}.fit(model, ForgetRequest(concept), ranked)\n\n"
+        f"method = {method!r}\nedit = method.fit(model, ForgetRequest(concept), ranked)\n\n"
+        "example = concept.test.forget[0]\n"
         "with edit.applied(model) as hooks:\n"
-        '    print(model.generate(model.prepare(["Describe the picture."], [image])).texts, hooks)\n'
+        "    batch = model.prepare([example.prompt], [example.image])\n"
+        "    print(model.generate(batch).texts, hooks)\n"
     )
 
 

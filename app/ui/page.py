@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.ui import api, check, find, html, judge, keep, pick, remove
 from app.ui.desk import Desk
-from app.ui.parts import Parts, everything
+from app.ui.parts import Parts, block, everything
 from app.ui.samples import offered
 from app.ui.sessions import Sessions, Settings
 
@@ -26,13 +26,13 @@ def build(desk: Desk, concept: str = "red") -> gr.Blocks:
     with gr.Blocks(title="Concept Forget", analytics_enabled=False, delete_cache=(3600, 3600 * HOURS)) as page:
         parts.key = gr.State(None, time_to_live=3600 * HOURS, delete_callback=sessions.drop)
         with gr.Row(elem_id="cf-top"):
-            parts.recipe = gr.HTML(html.headline(Settings(desk.first, concept)), elem_id="cf-recipe")
+            parts.recipe = block(html.headline(Settings(desk.first, concept)), elem_id="cf-recipe")
             with gr.Row(elem_id="cf-history"):
                 parts.undo = gr.Button("Undo", size="sm", interactive=False, elem_id="cf-undo")
                 parts.redo = gr.Button("Redo", size="sm", interactive=False, elem_id="cf-redo")
         with gr.Row(elem_id="cf-desk"):
             with gr.Column(elem_id="cf-aside"):
-                parts.picture = gr.HTML(elem_id="cf-picture")
+                parts.picture = block(elem_id="cf-picture")
                 with gr.Row(elem_id="cf-picture-buttons"):
                     parts.another = gr.Button("Next", size="sm", elem_id="cf-another")
                     parts.upload = gr.UploadButton(

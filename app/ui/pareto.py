@@ -9,7 +9,7 @@ from analysis.figures import pareto_front
 from app.ui.judging import Point
 from app.ui.sessions import Settings
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 520, 330, 44, 42, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 520, 330, 62, 42, 10
 
 
 def pareto(points: Sequence[Point], now: Settings) -> str:
@@ -21,7 +21,8 @@ def pareto(points: Sequence[Point], now: Settings) -> str:
     ticks = "".join(_tick(share) for share in (0, 0.25, 0.5, 0.75, 1))
     front = pareto_front([(point.keep, point.forget) for point in points])
     line = " ".join(f"{_x(keep):.1f},{_y(forget):.1f}" for keep, forget in _stairs(front))
-    dots = "".join(_dot(number, point, number == best) for number, point in enumerate(points))
+    upwards = sorted(range(len(points)), key=lambda i: (i == best, points[i].score))
+    dots = "".join(_dot(number, points[number], number == best) for number in upwards)
     order = sorted(range(len(points)), key=lambda i: -points[i].score)
     rows = "".join(_line(number, points[number], number == best, points[number].settings == now) for number in order)
     return (

@@ -21,9 +21,14 @@ class Parts(SimpleNamespace):
     sessions: Sessions
 
 
+def block(value: str = "", **options: Any) -> gr.HTML:
+    """HTML in our own style, without gradio's rules for prose."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
 def speaking(value: str = "", **options: Any) -> gr.HTML:
     """HTML whose `data-act` buttons raise `click` with `act` and `arg`."""
-    return gr.HTML(value, js_on_load=html.ACT, **options)
+    return block(value, js_on_load=html.ACT, **options)
 
 
 def concept_choices(desk: Desk, session: Session) -> list[tuple[str, str]]:

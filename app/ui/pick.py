@@ -14,7 +14,7 @@ from app.own_concept import answered_by, own_concept
 from app.ui import html
 from app.ui.jobs import MODEL, Done, Reporter, Step, guarded, run
 from app.ui.look import upload
-from app.ui.parts import Parts, everything, looking, speaking
+from app.ui.parts import Parts, block, everything, looking, speaking
 from app.ui.samples import offered
 from app.ui.sessions import Sample, Session
 from concept_forget.concepts import Concept
@@ -40,10 +40,10 @@ def build(parts: Parts) -> None:
             info="Type to search its name, family or an alias",
             elem_id="cf-concept",
         )
-    parts.pick_status = gr.HTML("")
+    parts.pick_status = block("", elem_classes="cf-status")
     parts.pictures = speaking(elem_id="cf-pictures")
     with gr.Accordion("A concept of your own, from examples", open=False):
-        gr.HTML(
+        block(
             html.note(
                 "Give pictures, or texts with one sentence a line, that have it and some that don't: at least five "
                 "of each."

@@ -13,8 +13,11 @@ from app.ui import answering, html
 from app.ui.answering import Answer, Neighbour, Said
 from app.ui.edits import ACTIONS, LABELS, typical
 from app.ui.jobs import MODEL, Done, Step, guarded, run
-from app.ui.parts import METHOD_CHOICES, Parts, controls, headline
+from app.ui.parts import METHOD_CHOICES, Parts, block, controls, headline
 from app.ui.sessions import Session
+
+UNIT = "times the typical activation{}: 0 leaves it, 1 silences, 2 negates"
+"""What the slider counts in."""
 
 
 def build(parts: Parts) -> None:
@@ -30,8 +33,8 @@ def build(parts: Parts) -> None:
         )
         parts.ask = gr.Button("Ask both", variant="primary", elem_classes="cf-go", elem_id="cf-ask")
         parts.remove_stop = gr.Button("Stop", elem_classes="cf-stop", elem_id="cf-remove-stop")
-    parts.panes = gr.HTML(html.panes(None, None), elem_id="cf-answers")
-    parts.remove_status = gr.HTML("")
+    parts.panes = block(html.panes(None, None), elem_id="cf-answers")
+    parts.remove_status = block("", elem_classes="cf-status")
     with gr.Row(equal_height=True):
         with gr.Column(elem_classes="cf-box", min_width=280):
             parts.strength = gr.Slider(
@@ -42,7 +45,7 @@ def build(parts: Parts) -> None:
                 label="Strength",
                 elem_id="cf-strength",
                 buttons=["reset"],
-                info="How often the typical activation is taken away: 0 leaves all as it is, 1 silences, 2 negates",
+                info=UNIT.format(""),
             )
             parts.k = gr.Slider(1, 64, value=16, step=1, label="Features", elem_id="cf-k", buttons=["reset"])
             parts.gate = gr.Checkbox(True, label="Gate: act only on pictures that show it", elem_id="cf-gate")
@@ -57,21 +60,21 @@ def build(parts: Parts) -> None:
             parts.door = gr.Dropdown([("where the model reads", "")], value="", label="Door", elem_id="cf-door")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
-            gr.HTML(html.heading("How likely each word is"))
-            parts.words = gr.HTML(html.note("Ask, and the next word's probabilities stand here."), elem_id="cf-words")
+            block(html.heading("How likely each word is"))
+            parts.words = block(html.note("Ask, and the next word's probabilities stand here."), elem_id="cf-words")
         with gr.Column(min_width=280):
-            gr.HTML(html.heading("What else changed"))
-            parts.neighbours = gr.HTML(
+            block(html.heading("What else changed"))
+            parts.neighbours = block(
                 html.note("Questions about everything else, on this picture and on others."), elem_id="cf-neighbours"
             )
-    gr.HTML(
+    block(
         html.heading(
             "What is left inside",
             "Can a linear probe still read it, layer by layer? The frozen probe was trained before the edit; only the "
             "retrained one says whether the information is gone.",
         )
     )
-    parts.probe_status = gr.HTML("")
+    parts.probe_status = block("", elem_classes="cf-status")
     parts.probe_plot = gr.Plot(show_label=False, elem_classes="cf-plot", elem_id="cf-probes", visible=False)
 
 
@@ -188,9 +191,7 @@ def _unit(parts: Parts, session: Session) -> Any:
     if known is None or session.settings.method not in ("clamp", "sauce", "random_features"):
         return gr.update()
     one = typical(known, session.settings)
-    return gr.update(
-        info=f"How often the typical activation ({one:.2g}) is taken away: 0 leaves all as it is, 1 silences, 2 negates"
-    )
+    return gr.update(info=UNIT.format(f" ({one:.2g})"))
 
 
 def _neighbours(found: list[Neighbour]) -> str:
@@ -204,7 +205,7 @@ def _neighbours(found: list[Neighbour]) -> str:
             continue
         kept = sum(bool(n.kept) for n in known)
         rows = [(html.escape(n.question), str(diff(n.before, n.after)), _tag(n.kept)) for n in some]
-        parts.append(html.table([f"{title}: {kept} of {len(known)} kept", "before → after", ""], rows, title))
+        parts.append(html.table([f"{title}: {kept} of {len(known)} kept", "answer", ""], rows, title))
     return '<div class="cf-said">' + "".join(parts) + "</div>"
 
 

@@ -7,7 +7,7 @@ from app.ui.sessions import Sample, Session
 from concept_forget.concepts import Example
 from concept_forget.worlds import VOCABULARY, questions, sample
 
-WITH, WITHOUT = 6, 4
+WITH, WITHOUT = 6, 6
 QUESTIONS = {
     True: ("Describe the picture.", "What is in the picture?"),
     False: ("Who or what is this about?", "Go on."),
@@ -42,6 +42,13 @@ def asked_about(session: Session) -> list[str]:
         return list(dict.fromkeys([*(QUESTIONS[picture] if picture else (current.text,)), *about]))  # type: ignore[union-attr]
     first = ["Describe the picture."] if current.image is not None else []
     return list(dict.fromkeys([*first, *_prompts(current.asked, concept)]))
+
+
+def telling_question(session: Session) -> str:
+    """A question about the current example whose answer is one word about the concept; else the current question."""
+    name, asked = session.settings.concept.removeprefix("own:"), session.sample.asked if session.sample else ()
+    about = [e.prompt for e in asked if e.about == name and e.kind != "caption"]
+    return about[0] if about else session.question
 
 
 def _prompts(examples: tuple[Example, ...], concept: str) -> list[str]:
