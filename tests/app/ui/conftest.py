@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+if not os.environ.get("CONCEPT_FORGET_BROWSER"):
+    collect_ignore_glob = ["test_*.py"]  # they take minutes: CONCEPT_FORGET_BROWSER=1 asks for them
 
 pytest.importorskip("gradio", reason="the app needs gradio")
 pytest.importorskip("selenium", reason="the browser is driven with selenium")
