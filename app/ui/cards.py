@@ -56,7 +56,7 @@ def effect(finding: Finding, feature: int, sample: Sample, question: str) -> Eff
     model, rows = finding.model, finding.dictionary.rows(torch.tensor([feature]))
     seen = feature_on(model, finding.site, rows, sample, question)
     edit = FeatureClamp(finding.site, rows, Action.zero())
-    return Effect(question, seen, moved_words(model, sample, question, [edit]))
+    return Effect(question, seen, moved_words(model, sample, question, [edit], k=3))
 
 
 def moved_words(

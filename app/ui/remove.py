@@ -62,20 +62,20 @@ def build(parts: Parts) -> None:
         with gr.Column(min_width=280):
             block(html.heading("How likely each word is"))
             parts.words = block(html.note("Ask, and the next word's probabilities stand here."), elem_id="cf-words")
+            block(
+                html.heading(
+                    "What is left inside",
+                    "Can a linear probe still read it? The frozen probe was trained before the edit; only the "
+                    "retrained one says whether the information is gone.",
+                )
+            )
+            parts.probe_status = block("", elem_classes="cf-status")
+            parts.probe_plot = gr.Plot(show_label=False, elem_classes="cf-plot", elem_id="cf-probes", visible=False)
         with gr.Column(min_width=280):
             block(html.heading("What else changed"))
             parts.neighbours = block(
                 html.note("Questions about everything else, on this picture and on others."), elem_id="cf-neighbours"
             )
-    block(
-        html.heading(
-            "What is left inside",
-            "Can a linear probe still read it, layer by layer? The frozen probe was trained before the edit; only the "
-            "retrained one says whether the information is gone.",
-        )
-    )
-    parts.probe_status = block("", elem_classes="cf-status")
-    parts.probe_plot = gr.Plot(show_label=False, elem_classes="cf-plot", elem_id="cf-probes", visible=False)
 
 
 def wire(parts: Parts) -> None:
