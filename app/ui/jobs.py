@@ -22,7 +22,7 @@ MODEL = "model"
 """The one concurrency id of all that touches a model."""
 WAIT = 0.05
 """Seconds between two looks at whether work that waits shall stop."""
-_TODO: queue.SimpleQueue[tuple[Future, Callable[[], None]]] = queue.SimpleQueue()
+_WAITING: queue.SimpleQueue[tuple[Future, Callable[[], None]]] = queue.SimpleQueue()
 _STARTING = threading.Lock()
 _WORKER: threading.Thread | None = None
 
@@ -134,12 +134,12 @@ def _hand_over(task: Future, body: Callable[[], None]) -> None:
         if _WORKER is None:
             _WORKER = threading.Thread(target=_work, daemon=True, name="model work")
             _WORKER.start()
-    _TODO.put((task, body))
+    _WAITING.put((task, body))
 
 
 def _work() -> None:
     while True:
-        task, body = _TODO.get()
+        task, body = _WAITING.get()
         if task.set_running_or_notify_cancel():
             body()
             task.set_result(None)
