@@ -16,10 +16,7 @@ CERTAIN = {
 
 @pytest.fixture(scope="module")
 def models():
-    try:
-        return tuple(HookedModel.load(str(zoo.folder(name))) for name in ("tiny-llama", "tiny-llama-never-knew"))
-    except LookupError as missing:
-        pytest.skip(str(missing))
+    return tuple(HookedModel.load(str(zoo.folder(name))) for name in ("tiny-llama", "tiny-llama-never-knew"))
 
 
 def test_every_metric_separates_knowing_from_never_having_known(models):

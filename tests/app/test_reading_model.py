@@ -8,7 +8,6 @@ from app.dictionaries import dictionary_for, rank_features, shipped_dictionary
 from app.opening import find_concept, open_model
 from app.readings import gate_on_test
 from app.world_concepts import held_out_examples
-from concept_forget import zoo
 from concept_forget.concepts import Concept, ForgetRequest
 from concept_forget.directions import FeatureSet
 from concept_forget.edits import Edit
@@ -21,10 +20,6 @@ NAME = "Yara Halstein"
 
 @pytest.fixture(scope="module")
 def model() -> HookedModel:
-    try:
-        zoo.folder("tiny-llama")
-    except LookupError as error:
-        pytest.skip(str(error))
     return open_model("tiny-llama")
 
 
