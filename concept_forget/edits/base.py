@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ class Edit:
         )
 
 
-class SiteEdit(Edit):
+class SiteEdit(Edit, ABC):
     """An edit of the activation at one site: x' = transform(x) where the gate is open, x elsewhere."""
 
     site: Site
@@ -95,13 +96,16 @@ class SiteEdit(Edit):
         """Which positions of a prompt it is for, at a text site: everything, unless it is `OnTokens`."""
         return "all"
 
+    @abstractmethod
     def transform(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Every position edited; a pure function of the activation. The gate is the engine's business."""
-        raise NotImplementedError
 
-    def summed(self, x: Float[Tensor, "b t d"], inside: Mapping[int, Tensor | None]) -> Float[Tensor, "b t d"]:
-        """Of an edit with branches: x plus the changes of those branches that are open, each where it is."""
-        raise NotImplementedError
+    def summed(self, x: Float[Tensor, "b t d"], inside: Mapping[int, Tensor | None]) -> Float[Tensor, "b t d"]:  # noqa: ARG002
+        """x plus the changes of the branches numbered in `inside`, each at its positions (None: everywhere).
+
+        An edit without branches is its own only one, and the engine keeps it to its positions.
+        """
+        return self.transform(x)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> SiteEdit:  # noqa: ARG002
         """The same edit with its tensors on this device."""
@@ -268,10 +272,7 @@ class _Running:
         if not any(door.any_open for door in self.doors):
             return x
         inside = union([inside for inside, door in zip(insides, self.doors, strict=True) if door.any_open])
-        if self.placed.branches():
-            new = self.placed.summed(x, {i: insides[i] for i, door in enumerate(self.doors) if door.any_open})
-        else:
-            new = self.placed.transform(x)
+        new = self.placed.summed(x, {i: insides[i] for i, door in enumerate(self.doors) if door.any_open})
         if new.shape != x.shape:
             kind, shapes = type(self.edit).__name__, f"{tuple(x.shape)} into {tuple(new.shape)}"
             raise ValueError(f"{kind} at {self.edit.site} turned {shapes}; an edit must keep the shape.")

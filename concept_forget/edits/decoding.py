@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ Speak = Callable[[Batch, Mapping[str, Any]], list[str]]
 """Generates for a batch with these settings of transformers on top."""
 
 
-class DecodingRule(Edit):
+class DecodingRule(Edit, ABC):
     """Decodes the rows that its own gate takes for the concept's under a rule; `HookedModel.generate` honours it.
 
     The gate reads the bare model's hidden states of the prompt. All other rows are what generation without the rule
@@ -35,13 +36,13 @@ class DecodingRule(Edit):
     """Where the gate reads."""
     kind: ClassVar[str]
 
+    @abstractmethod
     def opens(self, model: HookedModel, batch: Batch) -> Bool[Tensor, " b"]:
         """Which prompts are decoded under the rule; called on the bare model."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settings_for(self, model: HookedModel, batch: Batch, stat: RuleStat) -> dict[str, Any]:
         """Settings of transformers' `generate` (beams, a logits processor) that carry the rule out on this batch."""
-        raise NotImplementedError
 
     @contextmanager
     def attached(self, model: HookedModel) -> Iterator[RuleStat]:

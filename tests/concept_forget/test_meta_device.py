@@ -148,6 +148,9 @@ def test_an_edit_attaches_on_the_meta_device_without_asking_for_life(llava_7b):
     class Nothing(SiteEdit):
         site, gate = Site("vision", 23, "resid"), None
 
+        def transform(self, x):
+            return x
+
     module = llava_7b.module(Nothing.site)[0]
     with applied(llava_7b, [Nothing()]):
         assert len(module._forward_hooks) == 1
