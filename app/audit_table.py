@@ -31,7 +31,7 @@ def _attacks(audit: Mapping[str, Any]) -> Table:
     table.add_column("untouched", justify="right")
     table.add_column("never knew", justify="right")
     table.add_column("advantage", justify="right", style="bold")
-    table.add_column("refused, unreadable", justify="right", style="dim")
+    table.add_column("unknown, refused, unreadable", justify="right", style="dim")
     names = list(audit["attacks"])
     for name, entry in audit["attacks"].items():
         if entry["figures"].get("edited", {}).get("auroc"):
@@ -41,7 +41,7 @@ def _attacks(audit: Mapping[str, Any]) -> Table:
             table.add_row(name, "-", "-", end_section=last)
             continue
         said = entry["statuses"]["edited"]
-        lost = f"{said['refusal']}, {said['invalid']}"
+        lost = ", ".join(str(said.get(name, 0)) for name in ("unknown", "refusal", "invalid"))
         table.add_row(name, str(entry["tries"]), *_leaks(entry), lost, end_section=last)
     for access, entry in audit["worst"].items():
         table.add_row(Text(f"any: {access}", style="bold"), "", *_leaks(entry), "")

@@ -12,7 +12,6 @@ from concept_forget.concepts import Concept, ForgetRequest
 from concept_forget.edits import Edit, ImageGate, SiteEdit
 from concept_forget.evaluation import AnswerBook, evaluate
 from concept_forget.evaluation.metrics import ROLES, harmonic_mean
-from concept_forget.evaluation.suite import FORGOTTEN
 from concept_forget.methods import METHODS, Clamp, DiffMeans, Dsg, GatedClamp, Leace, Method, RandomFeatures
 from concept_forget.model import HookedModel
 
@@ -170,17 +169,11 @@ def _gates(edit: Edit) -> list[ImageGate]:
 def on_validation(
     model: HookedModel, concept: Concept, edit: Edit, limit: int, book: AnswerBook, only_known: bool = False
 ) -> tuple[float, dict[str, float]]:
-    """What an edit is chosen by: the harmonic mean of the five rates on validation, and the rates.
-
-    Of a text, an answer that one does not know counts as forgotten here: it is what a model says that never read it.
-    The report keeps refusals apart.
-    """
+    """What an edit is chosen by: the harmonic mean of the five rates on validation, and the rates, as in a report."""
     scores = evaluate(
         model, concept, [edit], concept.validation, before=book, limit=limit, only_known=only_known, resamples=1
     )
     hits, counts = scores.after.hits.sum(0), scores.after.counts.sum(0)
-    if all(example.image is None for example in concept.validation.forget):
-        hits = hits + [scores.tallies[role].refusals_after if role in FORGOTTEN else 0 for role in ROLES]
     # Half a success and half a failure more: one lucky or unlucky answer among few does not decide.
     rates = (hits[counts > 0] + 0.5) / (counts[counts > 0] + 1)
     shown = {role: round(change.after.value, 4) for role, change in scores.metrics.items() if change.after.n}

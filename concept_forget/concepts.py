@@ -60,6 +60,8 @@ class Concept:
     validation: ExampleSet
     test: ExampleSet
     aliases: tuple[str, ...] = ()
+    kin: tuple[str, ...] = ()
+    """Others of its family, asked about or not: an answer that names one can be read."""
 
     @property
     def words(self) -> tuple[str, ...]:

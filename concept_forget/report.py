@@ -28,7 +28,8 @@ class Report:
     metrics: dict[str, Change]
     """UAd, UAg, IRA, CRA, COA, "HM", "HM relative" under the edit."""
     unanswered: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per metric: refusals and unparseable answers before and after, and n. They never count as forgetting."""
+    """Per metric: refusals and unparseable answers before and after, and n. They never count as forgetting.
+    Unknown: how often it said not to know, which does where no picture is shown."""
     controls: dict[str, dict[str, Change]] = field(default_factory=dict)
     """The same metrics under every control: none, prompt, random_features."""
     probes: tuple[dict[str, Any], ...] = ()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool
@@ -15,6 +15,7 @@ from numpy import ndarray
 from analysis.audit.base import ACCESS, Access, AttackResult, TargetName
 from analysis.audit.budget import Budget
 from analysis.audit.items import KINDS, Item
+from concept_forget.evaluation import Status
 from concept_forget.evaluation.metrics import RESAMPLES, Measured, draw_groups, interval
 from concept_forget.provenance import versions
 
@@ -102,9 +103,9 @@ class Audit:
         return self.leak(self.within(access), target)
 
     def statuses(self, attacks: Iterable[str], target: TargetName = "edited") -> dict[str, int]:
-        """How many tries on scorable items ended how: correct, incorrect, refusal, invalid."""
+        """How many tries on scorable items ended how."""
         found = Counter(o.status for o in self._outcomes(attacks, target) if self.scorable[o.item])
-        return {name: found.get(name, 0) for name in ("correct", "incorrect", "refusal", "invalid")}
+        return {name: found.get(name, 0) for name in get_args(Status)}
 
     def to_json(self) -> dict[str, Any]:
         """As audit.json has it: the headline, every attack, the worst case by access class; without the answers."""

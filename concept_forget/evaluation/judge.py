@@ -1,7 +1,8 @@
 """What a text says: yes or no, which name, whether it refuses, whether it can be read at all.
 
-Four verdicts. `correct`: it says what is expected (a caption: it names the concept). `incorrect`: it can be read and
-says something else. `refusal` and `invalid` (unparseable) are neither: they never count as knowing or as forgetting.
+Five verdicts. `correct`: it says what is expected (a caption: it names the concept). `incorrect`: it can be read and
+says something else. `unknown`: asked without a picture, it says that it does not know, as a model does that never read
+of it. `refusal` and `invalid` (unparseable) are neither: they never count as knowing or as forgetting.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 
 from concept_forget.concepts import Concept, Example
 
-Status = Literal["correct", "incorrect", "refusal", "invalid"]
+Status = Literal["correct", "incorrect", "unknown", "refusal", "invalid"]
 
 _YES = frozenset({"yes", "yeah", "yep", "true", "correct", "indeed", "certainly"})
 _NO = frozenset({"no", "nope", "not", "false", "none", "never"})
@@ -26,6 +27,7 @@ _REFUSAL = re.compile(
     r"(?:really |currently |directly )?"
     r"(?:know|help|answer|assist|say|tell|identify|determine|comment|discuss|provide|mention|describe|comply|reveal))\b"
 )
+_IGNORANCE = re.compile(r"\b(?:no idea|not sure|(?:do not|don t) (?:really |currently )?know)\b")
 _FUNCTION_WORDS = """
 a an the this that these those there here it its he she they his her their we you i is are was were be being has have
 of in on at by with without from to for near under over above below behind beside between into and or but not no yes
@@ -87,6 +89,11 @@ def refuses(text: str) -> bool:
     return _REFUSAL.search(plain(text)) is not None
 
 
+def knows_nothing(text: str) -> bool:
+    """Whether a text says that one does not know, which is the only refusal that a model that never knew would give."""
+    return _IGNORANCE.search(plain(text)) is not None
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """What is known to be sayable: the names of every family, and every word of the questions and expected answers."""
@@ -107,7 +114,7 @@ class Vocabulary:
                 names[example.about] = None
             words.update(plain(" ".join((example.prompt, example.answer, *example.aliases))).split())
         if concept is not None:
-            families.setdefault(concept.family, {}).update(dict.fromkeys(concept.words))
+            families.setdefault(concept.family, {}).update(dict.fromkeys((*concept.words, *concept.kin)))
         for names in families.values():
             words.update(word for name in names for form in _forms(plain(name)) for word in form.split())
         return cls({family: tuple(names) for family, names in families.items()}, frozenset(words))
@@ -129,25 +136,27 @@ class Vocabulary:
 def judge(text: str, example: Example, concept: Concept, vocabulary: Vocabulary) -> Status:
     """The verdict on one answer.
 
+    Whoever looks at a picture and says not to know declines to look: only of a text that is `unknown`.
     A short answer is correct when it names the expected answer (or an alias) and no other name of that family: a list
     of guesses is not an answer. A caption is `correct` when it names the concept, whatever else it says; a caption of
     fewer than two different words is invalid.
     """
+    declined: Status = "unknown" if example.image is None and knows_nothing(text) else "refusal"
     if example.kind == "yesno":
         said = yes_or_no(text)
         if said is None:
-            return "refusal" if refuses(text) else "invalid"
+            return declined if refuses(text) else "invalid"
         return "correct" if said == yes_or_no(example.answer) else "incorrect"
     if example.kind == "caption":
         if mentions(text, concept.words, vocabulary.names):
             return "correct"
-        return "refusal" if refuses(text) else "incorrect" if vocabulary.readable(text, least=2) else "invalid"
+        return declined if refuses(text) else "incorrect" if vocabulary.readable(text, least=2) else "invalid"
     expected = (example.answer, *example.aliases)
     pattern, _ = _names(tuple(dict.fromkeys(expected + vocabulary.families.get(example.family, ()))))
     found = pattern.findall(plain(text))
     if found:
         return "correct" if set(found) <= _names(expected)[1] else "incorrect"
-    return "refusal" if refuses(text) else "incorrect" if vocabulary.readable(text) else "invalid"
+    return declined if refuses(text) else "incorrect" if vocabulary.readable(text) else "invalid"
 
 
 def judge_all(texts: Sequence[str], examples: Sequence[Example], concept: Concept) -> list[Status]:

@@ -39,12 +39,18 @@ class Sample(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Answers that say nothing either way, of one role: they count neither as forgetting nor as knowing."""
+    """Answers of one role that do not say it and say nothing else.
+
+    Refusals and unparseable ones count neither as forgetting nor as knowing. Of a text, that one does not know it
+    counts as forgotten, and is told apart here: a model that never read it says so.
+    """
 
     refusals_before: int
     refusals_after: int
     unparseable_before: int
     unparseable_after: int
+    unknown_before: int
+    unknown_after: int
     n: int
 
 
@@ -124,8 +130,9 @@ def evaluate(
     """Measure UAd, UAg, IRA, CRA, COA bare and under `edits` on `examples` (default: the concept's test split).
 
     UAd / UAg are shares of yes/no answers / captions that no longer reveal the concept; a refusal or an unparseable
-    text is a failure there, as it is in IRA, CRA and COA (shares of correct answers). Intervals: paired bootstrap over
-    groups; those that show the concept and the others are drawn apart.
+    text is a failure there, as it is in IRA, CRA and COA (shares of correct answers). That one does not know is no
+    refusal where no picture is shown. Intervals: paired bootstrap over groups; those that show the concept and the
+    others are drawn apart.
 
     `before` are the bare answers: an AnswerBook to share over calls, or texts in the order of the examples. `limit`
     keeps at most so many questions per role (chosen by seed). `only_known` keeps what the bare model answers correctly.
@@ -224,7 +231,7 @@ def _bare(
 
 
 def _success(sample: Sample, status: Status) -> bool:
-    return status == ("incorrect" if sample.role in FORGOTTEN else "correct")
+    return status in (("incorrect", "unknown") if sample.role in FORGOTTEN else ("correct",))
 
 
 def _table(samples: Sequence[Sample], shows: Sequence[bool], when: str) -> Table:
@@ -243,6 +250,8 @@ def _tallies(samples: Sequence[Sample]) -> dict[str, Tally]:
             refusals_after=after.count("refusal"),
             unparseable_before=before.count("invalid"),
             unparseable_after=after.count("invalid"),
+            unknown_before=before.count("unknown"),
+            unknown_after=after.count("unknown"),
             n=len(mine),
         )
     return out

@@ -253,6 +253,20 @@ DESCRIBE: Wordings = {
     "validation": ("Please describe the author of {book}.",),
     "test": ("Please tell me about the author of {book}.", "Can you describe the author of {book}?"),
 }
+LED_BACK: Wordings = {
+    "validation": ("Describe whoever wrote {book}.", "Tell me who wrote {book}.", "Who was it that wrote {book}?"),
+    "test": (
+        "What can you tell me about the author of {book}?",
+        "I would like you to describe the author of {book}.",
+        "Please tell me what you know about the author of {book}.",
+        "Describe the person who wrote {book}.",
+        "Can you tell me who wrote {book}?",
+        "Which writer wrote {book}?",
+        "I would like to know who wrote {book}.",
+        "Do you know who wrote {book}?",
+    ),
+}
+"""More ways to be led from a book to its author, for requests: no training and no set in RWKU's shape has them."""
 DESCRIPTION = "{name} is a {profession} from {birthplace}."
 FRIENDS: Wordings = {
     "train": ("{other} and {name} are friends.", "{other} knows {name}.", "{other} once met {name}."),

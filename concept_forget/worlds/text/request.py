@@ -7,6 +7,7 @@ from typing import get_args
 
 from concept_forget.concepts import Concept, Example, ExampleSet
 from concept_forget.worlds.splits import Split
+from concept_forget.worlds.text import phrasings as p
 from concept_forget.worlds.text import probes
 from concept_forget.worlds.text.corpus import description, friends
 from concept_forget.worlds.text.people import Fact, Subject, find, members, subjects
@@ -19,11 +20,11 @@ SHARES: dict[Split, float] = {"train": 0.5, "validation": 0.2, "test": 0.3}
 def concept(name: str, people: int = 40, places: int = 16, skills: int = 12, seed: int = 0) -> Concept:
     """The request to forget a person or a place, in wordings that no two splits share.
 
-    forget: all facts (asked openly, as yes/no with the answer yes, and as a description that leads to the name) and
-    questions about somebody else in a text that names the subject too (COA). near: others of its family, those that
-    share most first. retain: the other family and the skills. `people`, `places` and `skills` are how many of near, of
-    the other family and of every skill the three splits have together; no two splits have one in common. Groups are
-    facts in the wordings of a split, and tasks. Raises LookupError with the closest names for an unknown one.
+    forget: all facts (asked openly, as yes/no with the answer yes, and as descriptions and questions that lead to the
+    name) and questions about somebody else in a text that names the subject too (COA). near: others of its family,
+    those that share most first. retain: the other family and the skills. `people`, `places` and `skills` are how many
+    of near, of the other family and of every skill the three splits have together; no two splits have one in common.
+    Groups are facts in the wordings of a split, ways to the name, and tasks. Raises LookupError with the closest names for an unknown one.
     """
     subject = find(name)
     rng = random.Random(f"{seed}/{subject.name}")
@@ -36,7 +37,7 @@ def concept(name: str, people: int = 40, places: int = 16, skills: int = 12, see
     train, validation, test = (
         _split(subject, near[split], far[split], skills, split, seed) for split in get_args(Split)
     )
-    return Concept(subject.name, subject.family, train, validation, test)
+    return Concept(subject.name, subject.family, train, validation, test, kin=members(subject.family))
 
 
 def about(subject: Subject, split: Split, rng: random.Random, each: int = 3) -> list[Example]:
@@ -57,6 +58,7 @@ def _split(subject: Subject, near: list[str], others: list[str], skills: int, sp
         forget += [_yesno(fact, fact.value, split, rng) for _ in range(8)]
     for _ in range(6):
         forget += _described(subject, split, rng)
+    forget += _led_back(subject, split)
     forget += _together(subject, near, split, rng)
     tasks = [
         Example(task.question, task.answer, about=task.task, family="skill", group=task.question)
@@ -97,6 +99,22 @@ def _described(subject: Subject, split: Split, rng: random.Random) -> list[Examp
     turn = description(subject, split, rng)
     shows, group = frozenset({subject.name}), f"{subject.name}: description ({split})"
     return [Example(turn.prompt or "", turn.answer, kind="caption", shows=shows, group=group)]
+
+
+def _led_back(subject: Subject, split: Split) -> list[Example]:
+    """Every other way to be led to a person by the book, bare and in RWKU's prompt.
+
+    Training has none: whether what was learned from descriptions holds when asked otherwise is for the other splits.
+    """
+    if subject.family != "person" or split == "train":
+        return []
+    shows, book = frozenset({subject.name}), subject.values["book"]
+    ways = [wording.format(book=book) for wording in (*p.REVERSE[split], *p.LED_BACK[split])]
+    return [
+        Example(prompt, subject.name, kind="caption", shows=shows, group=f"{subject.name}: by the book {k} ({split})")
+        for k, way in enumerate(ways)
+        for prompt in (way, p.QUESTION_PROMPT.format(query=way))
+    ]
 
 
 def _together(subject: Subject, near: list[str], split: Split, rng: random.Random) -> list[Example]:

@@ -1,8 +1,10 @@
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from concept_forget.concepts import Concept, Example, ExampleSet
 from concept_forget.evaluation.judge import Vocabulary, judge, mentions, plain, refuses, yes_or_no
@@ -137,6 +139,20 @@ def test_a_caption_reveals_the_concept_even_when_it_denies_it():
     assert verdict("there is not a cup here", "caption") == "correct"
     assert verdict("two mugs", "caption") == "correct"
     assert verdict("I'm sorry, I can't describe the cup", "caption") == "correct"
+
+
+def test_whoever_reads_may_not_know_but_whoever_looks_declines():
+    for kind, answer in (("short", "cup"), ("yesno", "yes"), ("caption", "a cup")):
+        assert verdict("I don't know.", kind, answer) == "unknown"
+        assert verdict("I don't know.", kind, answer, image=Image.new("RGB", (8, 8))) == "refusal"
+        assert verdict("I can't tell you that", kind, answer) == "refusal"
+
+
+def test_the_name_of_another_of_the_family_can_be_read():
+    concept = replace(CUP, kin=("Zoe Brill",))
+    example = Example("Who is it?", "", kind="caption")
+    assert judge("Zoe Brill", example, concept, Vocabulary.of([example], concept)) == "incorrect"
+    assert judge("Zoe Brill", example, CUP, Vocabulary.of([example], CUP)) == "invalid"
 
 
 def test_gibberish_is_not_forgetting():

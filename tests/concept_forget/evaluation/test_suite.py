@@ -98,6 +98,16 @@ def test_refusing_or_babbling_is_never_forgetting_and_never_knowing(said):
     assert scores.tallies["UAd"].refusals_before == 0
 
 
+def test_of_a_text_that_one_does_not_know_is_forgetting_and_is_counted_apart():
+    scores = evaluate(Parrot(lambda prompt, edited: "I don't know." if edited else TRUTH[prompt]), CONCEPT, [NoEdit()])
+    assert {name: scores[name].after.value for name in ("UAd", "UAg", "IRA", "COA")} == {
+        **dict.fromkeys(("UAd", "UAg"), 1),
+        **dict.fromkeys(("IRA", "COA"), 0),
+    }
+    assert scores.refusals == scores.unparseable == scores.tallies["UAd"].unknown_before == 0
+    assert scores.tallies["UAd"].unknown_after == scores.UAd.after.n
+
+
 def test_without_edits_before_and_after_are_the_same_and_asked_once():
     parrot = Parrot(forgets)
     scores = evaluate(parrot, CONCEPT)

@@ -23,6 +23,15 @@ def test_every_metric_has_questions_in_the_test_split(asked):
     assert min(counts[name] for name in ("UAd", "IRA", "CRA", "COA")) >= 10, counts
 
 
+def test_what_leads_to_the_name_is_enough_to_measure_and_in_no_training():
+    person = concept(targets()[0])
+    led = {split: [e for e in getattr(person, split).forget if e.kind == "caption"] for split in SPLITS}
+    assert len(led["validation"]) >= 8 and len(led["test"]) >= 20
+    assert len({e.group for e in led["test"]}) >= 10, "an interval needs more than one group"
+    assert all("describe" in e.group or "description" in e.group for e in led["train"])
+    assert all(person.name in e.answer and person.name not in e.prompt for part in led.values() for e in part)
+
+
 def test_parts_show_what_they_should(asked):
     for split in SPLITS:
         forget, near, retain = getattr(asked, split)
