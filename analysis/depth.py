@@ -19,8 +19,9 @@ from concept_forget.edits.base import hook
 from concept_forget.edits.decoding import DecodingRule
 from concept_forget.evaluation.metrics import RESAMPLES, Measured
 from concept_forget.evaluation.text.items import Item, PerItem
-from concept_forget.evaluation.text.likelihood import batches, predicting, teacher_forced
+from concept_forget.evaluation.text.likelihood import batches, teacher_forced
 from concept_forget.sites import Site
+from concept_forget.teacher import predicting, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,17 +182,12 @@ def patched(
     out = np.zeros((len(items), len(sites) if source is not None else 1))
     for rows in batches(items, batch_size):
         batch = teacher_forced(model, [items[row] for row in rows])
-        mask = _mask(batch)
-        where, wanted = predicting(mask), batch.inputs["input_ids"][mask]
-        owner = torch.arange(len(rows), device=mask.device).repeat_interleave(mask.sum(1))
-        counts = mask.sum(1).cpu().numpy()
+        where = predicting(_mask(batch))
         for layer in range(out.shape[1]):
             values = None if source is None else torch.cat([source[row][layer] for row in rows])
             with _replacing(model, sites[layer], where, values):
-                logits = model.run(batch, logits="all").logits
-            log_p = logits[where].float().log_softmax(-1).gather(-1, wanted[:, None])[:, 0]
-            sums = torch.zeros(len(rows), device=log_p.device).index_add(0, owner.to(log_p.device), log_p)
-            out[rows, layer] = sums.cpu().numpy() / counts
+                answers = told(model.run(batch, logits="all").logits, batch)
+            out[rows, layer] = answers.means(answers.logp).cpu().numpy()
     return out
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from concept_forget.evaluation.text.items import Item
-from concept_forget.evaluation.text.likelihood import predicting, teacher_forced
+from concept_forget.evaluation.text.likelihood import teacher_forced
+from concept_forget.teacher import told
 
 if TYPE_CHECKING:
     from concept_forget.edits.base import Edit
@@ -73,9 +73,6 @@ def relearned(
 
 def _step(model: HookedModel, optimizer: torch.optim.Optimizer, items: Sequence[Item], edits: Sequence[Edit]) -> None:
     batch = teacher_forced(model, items, edits)
-    mask = batch.tokens.answer_mask
-    assert mask is not None
-    logits = model.run(batch, edits=edits, logits="all", grad=True).logits[predicting(mask)]
     optimizer.zero_grad(set_to_none=True)
-    nn.functional.cross_entropy(logits.float(), batch.inputs["input_ids"][mask].to(logits.device)).backward()
+    told(model.run(batch, edits=edits, logits="all", grad=True).logits, batch).nll.backward()
     optimizer.step()

@@ -15,9 +15,9 @@ from concept_forget.concepts import Concept, Example, role
 from concept_forget.directions import FeatureRows, FeatureSet
 from concept_forget.edits.base import SiteEdit
 from concept_forget.sites import Site
+from concept_forget.teacher import by_sight, forced, told
 from saes.attribution import CELLS
 from saes.store import Progress
-from saes.teacher import answered, batches, forced
 
 if TYPE_CHECKING:
     from concept_forget.model import HookedModel
@@ -85,11 +85,11 @@ def attribute(
     with and without pictures. Raises ValueError when no gradient arrives at the site.
     """
     result = torch.zeros(len(examples), len(rows.bias))
-    for numbers in batches(examples, batch_size):
+    for numbers in by_sight(examples, batch_size):
         batch = forced(model, [examples[i] for i in numbers])
         run = model.run(batch, read=[site], logits="all", grad=True)
         x = run.activations[site]
-        target = answered(run.logits, batch).answer.sum()
+        target = told(run.logits, batch).total.sum()
         gradient = torch.autograd.grad(target, x, allow_unused=True)[0] if target.requires_grad else None
         if gradient is None:
             raise ValueError(f"No gradient arrives at {site}: nothing the answer depends on was computed from it.")
@@ -125,18 +125,18 @@ def ablate(
     fall, kl = torch.zeros(len(examples), k), torch.zeros(len(examples), k)
     per_batch = max(1, batch_size // (k + 1))
     done = 0
-    for numbers in batches(examples, per_batch):
+    for numbers in by_sight(examples, per_batch):
         for features in torch.arange(k).split(max(1, batch_size - 1)):
             # The first row of each example is the clean one, so clean and ablated share padding and kernel choice.
             which = torch.cat([torch.tensor([-1]), features])
             repeated = [examples[i] for i in numbers for _ in which]
             edit = AblateOne(site, rows, which.repeat(len(numbers)))
             batch = forced(model, repeated)
-            found = answered(model.run(batch, edits=[edit], logits="all").logits, batch)
-            lengths = torch.bincount(found.row, minlength=found.size).tolist()
-            answer = found.answer.view(len(numbers), -1).cpu()
+            found = told(model.run(batch, edits=[edit], logits="all").logits, batch)
+            lengths = torch.bincount(found.rows, minlength=found.size).tolist()
+            answer = found.total.view(len(numbers), -1).cpu()
             fall[torch.tensor(numbers)[:, None], features] = answer[:, :1] - answer[:, 1:]
-            pieces = found.log_probs.split(lengths)
+            pieces = found.logits.log_softmax(-1).split(lengths)
             for place, number in enumerate(numbers):
                 clean, *others = pieces[place * len(which) : (place + 1) * len(which)]
                 edited = torch.stack(others)

@@ -14,10 +14,10 @@ from concept_forget.concepts import Example
 from concept_forget.directions import Dictionary
 from concept_forget.edits.base import SiteEdit
 from concept_forget.sites import Site
+from concept_forget.teacher import by_sight, forced, told
 from saes.attribution import CELLS, Moments, moments
 from saes.harvest import content
 from saes.store import ActivationStore, Progress
-from saes.teacher import answered, batches, forced
 
 if TYPE_CHECKING:
     from concept_forget.model import HookedModel
@@ -178,14 +178,12 @@ def loss_recovered(
     """Cross-entropy of the answers as it is, with the reconstruction and with zeros, at the tokens harvested there."""
     sums = torch.zeros(3, dtype=torch.float64)
     site = dictionary.site
-    for numbers in batches(examples, batch_size):
+    for numbers in by_sight(examples, batch_size):
         batch = forced(model, [examples[i] for i in numbers])
         x = model.run(batch, read=[site], logits=None).activations[site]
         where = content(batch.tokens, site, x)[0]
         for place, edits in enumerate(([], [Splice(site, dictionary, where)], [Splice(site, None, where)])):
-            sums[place] -= float(
-                answered(model.run(batch, edits=edits, logits="all").logits, batch).answer.double().sum()
-            )
+            sums[place] -= float(told(model.run(batch, edits=edits, logits="all").logits, batch).total.double().sum())
     return Loss(*(sums / max(1, len(examples))).tolist())
 
 

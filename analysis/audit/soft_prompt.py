@@ -84,8 +84,8 @@ class SoftPrompt(Attack):
             for step in range(1, self.steps + 1):
                 target.check()
                 chosen = rng.sample(list(goals), min(self.batch, len(goals)))
-                wanted = [answer for _, answer in chosen]
-                loss = answer_loss(model, [item.shown for item, _ in chosen], target.edits, wanted)
+                wanted = [replace(item.shown, answer=answer) for item, answer in chosen]
+                loss = answer_loss(model, wanted, target.edits)
                 (gradient,) = torch.autograd.grad(loss, [soft])
                 uphill = 1 if aim == "away" else -1
                 with torch.no_grad():

@@ -18,6 +18,7 @@ from concept_forget.concepts import Concept, Example
 from concept_forget.edits import Edit
 from concept_forget.evaluation.judge import mentions
 from concept_forget.model import HookedModel
+from concept_forget.teacher import forced, told
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,10 @@ def learn(
     return losses
 
 
-def answer_loss(
-    model: HookedModel,
-    examples: Sequence[Example],
-    edits: Sequence[Edit] = (),
-    answers: Sequence[str] | None = None,
-) -> Float[Tensor, ""]:
+def answer_loss(model: HookedModel, examples: Sequence[Example], edits: Sequence[Edit] = ()) -> Float[Tensor, ""]:
     """Mean cross-entropy of the answer tokens under the edits, as part of one graph."""
-    images = [example.image for example in examples if example.image is not None]
-    told = [example.answer for example in examples] if answers is None else list(answers)
-    batch = model.prepare([example.prompt for example in examples], images or None, edits, told)
-    logits = model.run(batch, edits=edits, logits="all", grad=True).logits
-    assert batch.tokens.answer_mask is not None
-    answer = batch.tokens.answer_mask[:, 1:].to(logits.device)
-    ids = batch.inputs["input_ids"][:, 1:].to(logits.device)
-    return nn.functional.cross_entropy(logits[:, :-1][answer].float(), ids[answer])
+    batch = forced(model, examples, edits)
+    return told(model.run(batch, edits=edits, logits="all", grad=True).logits, batch).nll
 
 
 def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[list[Example]]:

@@ -110,10 +110,18 @@ def test_without_a_retain_model_the_source_is_asked_about_somebody_else(full):
         d.against_replacement(full, ITEMS, "nobody", others)
 
 
+class Silent(DecodingRule):
+    def opens(self, model, batch):
+        return torch.zeros(batch.size, dtype=torch.bool)
+
+    def settings_for(self, model, batch, stat):
+        return {}
+
+
 def test_rules_of_decoding_have_no_depth(full, twin):
     first = d.against_retain(full, twin, ITEMS)
     with pytest.raises(d.NotApplicable, match="no activation"):
-        d.depth(full, first, [DecodingRule()])
+        d.depth(full, first, [Silent()])
 
 
 def test_models_of_another_shape_are_refused(full, tiny_gpt2):

@@ -14,6 +14,7 @@ from concept_forget import preparing
 from concept_forget.edits.base import Edit
 from concept_forget.evaluation.answers import Progress
 from concept_forget.evaluation.text.items import Item
+from concept_forget.teacher import told
 from concept_forget.tokens import Batch, TokenMap
 
 if TYPE_CHECKING:
@@ -59,12 +60,10 @@ def read(
     for rows in batches(items, batch_size):
         chosen = [items[row] for row in rows]
         batch = teacher_forced(model, chosen, edits)
-        mask = batch.tokens.answer_mask
-        assert mask is not None
-        logits = model.run(batch, edits=edits, logits="all").logits
-        parts = _scored(logits[predicting(mask)], batch.inputs["input_ids"][mask])
+        answers = told(model.run(batch, edits=edits, logits="all").logits, batch)
+        parts = _scored(answers.logits, answers.ids)
         start = 0
-        for row, item, count in zip(rows, chosen, mask.sum(1).tolist(), strict=True):
+        for row, item, count in zip(rows, chosen, answers.rows.bincount().tolist(), strict=True):
             log_p, hit, mean, deviation = (part[start : start + count].numpy() for part in parts)
             found[row] = Reading(log_p, hit, mean, deviation, item.answer)
             start += count
@@ -93,13 +92,6 @@ def asked(model: HookedModel, items: Sequence[Item], edits: Sequence[Edit] = ())
     return _batch(model, _opened(model, items, edits), None, edits)
 
 
-def predicting(answer_mask: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
-    """The positions whose next token is an answer's: each one before a token of the answer."""
-    out = torch.zeros_like(answer_mask)
-    out[:, :-1] = answer_mask[:, 1:]
-    return out
-
-
 def batches(items: Sequence[Item], size: int) -> Iterator[list[int]]:
     """Rows of questions, then of passages, by length, at most `size` at a time."""
     for passages in (False, True):
@@ -111,7 +103,7 @@ def batches(items: Sequence[Item], size: int) -> Iterator[list[int]]:
 def _scored(logits: Float[Tensor, "n v"], ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     parts = []
     for some, wanted in zip(logits.split(CHUNK), ids.split(CHUNK), strict=True):
-        log_p = some.float().log_softmax(-1)
+        log_p = some.log_softmax(-1)
         p = log_p.exp()
         # a token of probability 0 has log p = -inf and no part in the mean
         finite = log_p.clamp(min=torch.finfo(torch.float32).min / 1e8)

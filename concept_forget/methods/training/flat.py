@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from concept_forget.methods.training.base import WeightMethod
-from concept_forget.methods.training.reading import Step, Told
+from concept_forget.methods.training.reading import Step
+from concept_forget.teacher import Told
 
 Curve = Callable[[Tensor], Tensor]
 DIVERGENCES: dict[str, tuple[Curve, Curve]] = {

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from concept_forget.methods.training.base import WeightMethod
-from concept_forget.methods.training.reading import Step, Told
+from concept_forget.methods.training.reading import Step
+from concept_forget.teacher import Told
 
 
 @dataclass(frozen=True)

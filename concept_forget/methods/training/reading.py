@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from concept_forget.concepts import Example
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
-
-
-class Told(NamedTuple):
-    """The answer tokens of some pairs, one after the other: prompts and padding are not among them."""
-
-    logits: Float[Tensor, "n v"]
-    """Of the distribution each token is drawn from, in float32."""
-    ids: Int[Tensor, " n"]
-    rows: Int[Tensor, " n"]
-    """The pair each token belongs to."""
-    size: int
-    """Number of pairs."""
-
-    @property
-    def logp(self) -> Float[Tensor, " n"]:
-        """log p(token | prompt, answer so far)."""
-        return self.logits.log_softmax(-1).gather(1, self.ids[:, None])[:, 0]
-
-    @property
-    def nll(self) -> Float[Tensor, ""]:
-        """Mean negative log-probability over tokens."""
-        return -self.logp.mean()
-
-    @property
-    def total(self) -> Float[Tensor, " b"]:
-        """log p(answer | prompt): the sum over each answer's tokens."""
-        return self.sums(self.logp)
-
-    def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " b"]:
-        """The sum of a value over each answer's tokens."""
-        return values.new_zeros(self.size).index_add(0, self.rows, values)
-
-    def means(self, values: Float[Tensor, " n"]) -> Float[Tensor, " b"]:
-        """The mean of a value over each answer's tokens."""
-        return self.sums(values) / self.sums(torch.ones_like(values))
+from concept_forget.teacher import Told, by_sight, forced, told
+from concept_forget.tokens import Batch
 
 
 @dataclass
@@ -60,37 +27,26 @@ class Reader:
 
     def told(self, examples: Sequence[Example], end: bool) -> Told:
         """The answers; with `end` also the token that ends each. Of an answer to be forgotten the end is kept."""
-        parts, rows, size = [], [], 0
-        for batch_of in _by_sight(examples):
-            images = [e.image for e in batch_of if e.image is not None]
-            stop = (self.model.tokenizer.eos_token or "") if end else ""
-            batch = self.model.prepare(
-                [e.prompt for e in batch_of], images or None, answers=[f"{e.answer.strip()}{stop}" for e in batch_of]
-            )
-            mask = batch.tokens.answer_mask
-            assert mask is not None
-            logits = self.model.run(batch, logits="all", grad=torch.is_grad_enabled()).logits
-            here = mask.nonzero()
-            before = logits[here[:, 0].to(logits.device), here[:, 1].to(logits.device) - 1]
-            parts.append((before.float(), batch.inputs["input_ids"][mask].to(before.device)))
-            rows.append(here[:, 0].to(before.device) + size)
-            size += len(batch_of)
-        device = parts[0][0].device
-        logits, ids = (torch.cat([part[i].to(device) for part in parts]) for i in (0, 1))
-        return Told(logits, ids, torch.cat([row.to(device) for row in rows]), size)
+        stop = (self.model.tokenizer.eos_token or "") if end else ""
+        return Told.joined(
+            [
+                told(self.model.run(batch, logits="all", grad=torch.is_grad_enabled()).logits, batch)
+                for batch in self._batches(examples, stop)
+            ]
+        )
 
     def activations(self, examples: Sequence[Example], site: Site) -> Float[Tensor, "n d"]:
         """At every position of prompts and answers that is not padding, in float32."""
         found = []
-        for batch_of in _by_sight(examples):
-            images = [e.image for e in batch_of if e.image is not None]
-            batch = self.model.prepare(
-                [e.prompt for e in batch_of], images or None, answers=[e.answer for e in batch_of]
-            )
+        for batch in self._batches(examples):
             run = self.model.run(batch, read=[site], logits=None, grad=torch.is_grad_enabled())
             x, eligible = run.activations[site], run.tokens.eligible(site)
             found.append((x.flatten(0, 1) if eligible is None else x[eligible.to(x.device)]).float())
         return torch.cat(found)
+
+    def _batches(self, examples: Sequence[Example], end: str = "") -> Iterator[Batch]:
+        for numbers in by_sight(examples):
+            yield forced(self.model, [examples[number] for number in numbers], end=end)
 
 
 @dataclass
@@ -157,10 +113,3 @@ class Before:
     def _read(self, read: Callable[[Reader, dict[str, list[Example]]], Any]) -> Any:
         with torch.no_grad(), self.step.untouched():
             return read(self.step.reader, self.step.examples)
-
-
-def _by_sight(examples: Sequence[Example]) -> Iterable[list[Example]]:
-    """Those with a picture and those without, where there are any."""
-    for sees in (True, False):
-        if some := [example for example in examples if (example.image is not None) == sees]:
-            yield some

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from concept_forget.methods.training.base import WeightMethod
-from concept_forget.methods.training.reading import Step, Told
+from concept_forget.methods.training.reading import Step
+from concept_forget.teacher import Told
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from concept_forget.methods.training.dpo import dpo
 from concept_forget.methods.training.flat import flat, probability
 from concept_forget.methods.training.kl import divergence
 from concept_forget.methods.training.npo import npo
-from concept_forget.methods.training.reading import Told
 from concept_forget.methods.training.rmu import rmu
 from concept_forget.methods.training.selective_amnesia import weight
 from concept_forget.methods.training.simnpo import simnpo
 from concept_forget.methods.training.undial import undial
+from concept_forget.teacher import Told
 
 
 def told(probabilities: list[list[float]], ids: list[int], rows: list[int]) -> Told:
