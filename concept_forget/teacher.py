@@ -58,7 +58,8 @@ class Told(NamedTuple):
         for part in parts:
             rows.append(part.rows.to(device) + start)
             start += part.size
-        logits, ids = (torch.cat([part[i].to(device) for part in parts]) for i in (0, 1))
+        logits = torch.cat([part.logits.to(device) for part in parts])
+        ids = torch.cat([part.ids.to(device) for part in parts])
         return Told(logits, ids, torch.cat(rows), start)
 
 
