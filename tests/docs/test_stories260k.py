@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,46 +11,22 @@ import torch
 from concept_forget.concepts import Example
 from concept_forget.model import HookedModel
 
-REPOSITORY = Path(__file__).parents[2]
-
-
-def _load():
-    path = REPOSITORY / "docs" / "examples" / "stories260k.py"
-    spec = importlib.util.spec_from_file_location("stories260k", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-example = _load()
-
 
 @pytest.fixture(scope="module")
-def data() -> Path:
-    for root in (None, REPOSITORY.parent / "shared" / "data"):
-        try:
-            return example.data_root(root)
-        except LookupError as error:
-            missing = error
-    pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="module")
-def model(data: Path) -> HookedModel:
+def model(example, data: Path) -> HookedModel:
     return HookedModel.load(str(data / example.MODEL))
 
 
-def test_without_the_data_it_says_what_is_missing(tmp_path: Path):
+def test_without_the_data_it_says_what_is_missing(example, tmp_path: Path):
     with pytest.raises(LookupError, match="no stories260K/config.json.*--data"):
         example.data_root(tmp_path)
 
 
-def test_a_word_and_its_plural_count_and_words_that_hold_it_do_not():
+def test_a_word_and_its_plural_count_and_words_that_hold_it_do_not(example):
     assert example.says("Dogs and a dog saw the doggy in a hotdog.", "dog") == 2
 
 
-def test_stories_are_told_apart_by_what_is_in_them():
+def test_stories_are_told_apart_by_what_is_in_them(example):
     stories = [f"the {word} ran to number {n} ." for word in ("dog", "cat", "girl") for n in range(10)]
     concept = example.concept_of(stories, "dog")
     assert [len(part) for part in concept.train] == [6, 6, 6]
@@ -64,7 +39,7 @@ def test_the_story_model_tells_the_story_its_authors_print(model: HookedModel):
     assert model.generate(batch, max_new_tokens=12).texts[0].startswith("little girl named Lily")
 
 
-def test_the_loss_on_real_stories_is_that_of_each_alone(model: HookedModel, data: Path):
+def test_the_loss_on_real_stories_is_that_of_each_alone(example, model: HookedModel, data: Path):
     stories = example.read_stories(data, model, 20)
     total = count = 0.0
     for text in stories:
@@ -78,7 +53,7 @@ def test_the_loss_on_real_stories_is_that_of_each_alone(model: HookedModel, data
     assert total / count > -2.0, "a model that never read stories would be near log(1/512) = -6.2"
 
 
-def test_the_likelihood_of_a_word_is_that_of_its_tokens_alone(model: HookedModel):
+def test_the_likelihood_of_a_word_is_that_of_its_tokens_alone(example, model: HookedModel):
     said = Example("Tom had a pet. It was a", "dog")
     batch = model.prepare([said.prompt], answers=["dog"])
     ids, answer = batch.inputs["input_ids"], batch.tokens.answer_mask[0]
@@ -88,7 +63,7 @@ def test_the_likelihood_of_a_word_is_that_of_its_tokens_alone(model: HookedModel
 
 
 @pytest.mark.slow
-def test_the_example_ends_in_results(data: Path, tmp_path: Path):
+def test_the_example_ends_in_results(example, data: Path, tmp_path: Path):
     arguments = ["--data", str(data), "--out", str(tmp_path), "--stories", "200", "--steps", "60", "--each", "1"]
     results = example.main([*arguments, "--k", "2", "--gamma", "-2"])
     assert json.loads((tmp_path / "results.json").read_text())["features"] == results["features"]
