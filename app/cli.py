@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -36,24 +38,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-app.command("concepts")(listing.concepts)
-app.command("models")(listing.models)
-app.add_typer(features.app, name="features")
-app.command("probe")(probe.probe)
-app.command("localise")(localise.localise)
-app.command("trace")(trace.trace)
-app.command("heads")(heads.heads)
-app.command("dose")(dose.dose)
-app.command("app")(browser.app)
-app.command("apply")(apply.apply)
-app.command("audit")(audit.audit)
-app.command("export")(export.export)
-app.command("sweep")(sweep.sweep)
-app.add_typer(recipe.app, name="recipe")
-app.add_typer(sae.app, name="sae")
-app.add_typer(bench.app, name="bench")
-app.add_typer(zoo.app, name="zoo")
+PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
+    "Begin": {"app": browser.app, "models": listing.models, "concepts": listing.concepts, "zoo": zoo.app},
+    "Locate": {
+        "features": features.app,
+        "sae": sae.app,
+        "probe": probe.probe,
+        "localise": localise.localise,
+        "trace": trace.trace,
+        "heads": heads.heads,
+    },
+    "Remove": {"run": run.run, "dose": dose.dose, "sweep": sweep.sweep},
+    "Prove": {"audit": audit.audit, "bench": bench.app},
+    "Ship": {"recipe": recipe.app, "apply": apply.apply, "export": export.export},
+}
+"""The commands in the order of the work."""
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
 
 
 @app.callback()

@@ -33,13 +33,13 @@ def bench() -> None:
     """Benchmarks over many concepts and methods."""
 
 
-app.command("removal")(removal)
-app.command("rwku")(bench_text.rwku)
-app.command("methods")(bench_text.methods)
-app.command("self-test")(bench_text.self_test)
+app.command("removal", rich_help_panel="Pictures")(removal)
+app.command("methods", rich_help_panel="Texts")(bench_text.methods)
+app.command("rwku", rich_help_panel="Texts")(bench_text.rwku)
+app.command("self-test", rich_help_panel="Texts")(bench_text.self_test)
 
 
-@app.command("sauce60")
+@app.command("sauce60", rich_help_panel="Pictures")
 def sauce60(
     model: Model = "tiny-llava",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for cells.jsonl and bench.json.")] = Path(
