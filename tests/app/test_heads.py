@@ -6,22 +6,10 @@ import json
 
 import pytest
 
-from app import workbench
-from app.cli import main
-
 
 @pytest.fixture
-def call(monkeypatch, tiny_llava, tmp_path, capsys):
-    """Runs the command on the random llava: exit code, standard output, standard error, run directory."""
-    monkeypatch.setattr(workbench, "open_model", lambda *_, **__: tiny_llava)
-
-    def run(*arguments: str):
-        with pytest.raises(SystemExit) as exit_:
-            main(["heads", "--out", str(tmp_path / "run"), *arguments])
-        said = capsys.readouterr()
-        return exit_.value.code, said.out, said.err, tmp_path / "run"
-
-    return run
+def call(caller):
+    return caller("heads")
 
 
 def test_every_head_is_taken_out_and_the_strongest_are_looked_at(call):

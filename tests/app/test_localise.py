@@ -9,8 +9,7 @@ import torch
 
 from analysis.localise import located
 from analysis.validity import Validity, over_pictures
-from app import localising, workbench
-from app.cli import main
+from app import localising
 from app.localising import by_layer, layer_table, markdown, summary
 from concept_forget.sites import Site
 
@@ -32,18 +31,8 @@ def planted(concept: str, seed: int) -> dict:
 
 
 @pytest.fixture
-def call(monkeypatch, tiny_llava, tiny_llama, tmp_path, capsys, random_dictionary):
-    """Runs the command on a random model with a random dictionary: exit code, output, errors, run directory."""
-    models = {"tiny-llava": tiny_llava, "tiny-llama": tiny_llama}
-    monkeypatch.setattr(workbench, "open_model", lambda name, *_, **__: models[name])
-
-    def run(*arguments: str):
-        with pytest.raises(SystemExit) as exit_:
-            main(["localise", "--dictionary", str(random_dictionary), "--out", str(tmp_path / "run"), *arguments])
-        said = capsys.readouterr()
-        return exit_.value.code, said.out, said.err, tmp_path / "run"
-
-    return run
+def call(caller, random_dictionary):
+    return caller("localise", "--dictionary", str(random_dictionary))
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(call, monkeypatch):

@@ -6,22 +6,12 @@ import json
 
 import pytest
 
-from app import probing, workbench
-from app.cli import main
+from app import probing
 
 
 @pytest.fixture
-def call(monkeypatch, tiny_llava, tmp_path, capsys):
-    """Runs the command on the random llava: exit code, standard output, standard error, run directory."""
-    monkeypatch.setattr(workbench, "open_model", lambda *_, **__: tiny_llava)
-
-    def run(*arguments: str):
-        with pytest.raises(SystemExit) as exit_:
-            main(["probe", "--out", str(tmp_path / "run"), "--pictures", "200", *arguments])
-        said = capsys.readouterr()
-        return exit_.value.code, said.out, said.err, tmp_path / "run"
-
-    return run
+def call(caller):
+    return caller("probe", "--pictures", "200")
 
 
 def test_every_floor_and_bound_stands_beside_the_probe(call):

@@ -6,23 +6,12 @@ import json
 
 import pytest
 
-from app import workbench
-from app.cli import main
 from app.tracing_cases import concept_cases, corruption_named, read_cases, text_cases
 
 
 @pytest.fixture
-def call(monkeypatch, tiny_llama, tmp_path, capsys):
-    """Runs the command on the random llama: exit code, standard output, standard error, run directory."""
-    monkeypatch.setattr(workbench, "open_model", lambda *_, **__: tiny_llama)
-
-    def run(*arguments: str):
-        with pytest.raises(SystemExit) as exit_:
-            main(["trace", "--out", str(tmp_path / "run"), *arguments])
-        said = capsys.readouterr()
-        return exit_.value.code, said.out, said.err, tmp_path / "run"
-
-    return run
+def call(caller, tiny_llama):
+    return caller("trace", model=tiny_llama)
 
 
 def test_one_prompt_gives_every_cell_and_the_top(call):
