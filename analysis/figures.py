@@ -20,8 +20,8 @@ from analysis.figures_base import (
     SCHEME_CSS,
     SKY,
     VERMILION,
+    curve,
     empty,
-    faded,
     fragment,
     measured,
     script,
@@ -34,7 +34,7 @@ __all__ = [
     "BLUE", "CONTROLS", "FAINT", "FONT", "GREEN", "INK", "LINE", "METRICS", "ORANGE", "PURPLE", "SCHEME_CSS", "SKY",
     "VERMILION", "feature_bars", "fragment", "head_effects", "instrument_layers", "instrument_maps", "lens_grid",
     "measured", "method_heat_map", "metric_dumbbell", "pareto", "pareto_front", "probe_curves", "probe_layers",
-    "script", "site_label", "trace_heat_map", "write_figures",
+    "reads_texts", "script", "site_label", "trace_heat_map", "write_figures",
 ]  # fmt: skip
 
 Results = Mapping[str, Any]
@@ -47,10 +47,17 @@ METRICS = {
     "CRA": "other families",
     "COA": "rest of its pictures",
 }
+OF_TEXTS = METRICS | {"UAg": "answers without the name", "COA": "others beside it"}
 CONTROLS = {
     "prompt": ("asked not to mention it", ORANGE, "diamond-open"),
     "random_features": ("same edit, random features", PURPLE, "x-thin-open"),
+    "random_weights": ("random weights, equal norm", PURPLE, "x-thin-open"),
 }
+
+
+def reads_texts(results: Results) -> bool:
+    """Whether a run was about texts; pictures otherwise."""
+    return results.get("provenance", {}).get("of") == "texts"
 
 
 def metric_dumbbell(results: Results) -> go.Figure:
@@ -60,6 +67,7 @@ def metric_dumbbell(results: Results) -> go.Figure:
     rows = [len(names) - 1 - index for index in range(len(names))]
     before = [measured(metrics[name]["before"]) for name in names]
     after = [measured(metrics[name]["after"]) for name in names]
+    labels = OF_TEXTS if reads_texts(results) else METRICS
     figure = empty(height=96 + 62 * len(names))
     for row, (start, *_), (end, *_) in zip(rows, before, after, strict=True):
         ends = {"x": [start, end], "y": [row, row], "mode": "lines", "hoverinfo": "skip", "showlegend": False}
@@ -76,7 +84,7 @@ def metric_dumbbell(results: Results) -> go.Figure:
             marker = {"symbol": symbol, "size": 9, "color": colour, "line": {"width": 2, "color": colour}}
             figure.add_scatter(**_dots(points, [row - 0.24 for row in rows], label, bars=False), marker=marker)
     figure.add_scatter(**_dots(after, rows, "after"), marker={"symbol": "circle", "size": 13, "color": BLUE})
-    ticks = [f"<b>{name}</b><br><span style='font-size:11px'>{METRICS[name]}</span>" for name in names]
+    ticks = [f"<b>{name}</b><br><span style='font-size:11px'>{labels[name]}</span>" for name in names]
     figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[-0.6, len(names) - 0.5], showgrid=False, zeroline=False)
     figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
     return figure

@@ -28,8 +28,22 @@ METRICS = {
     "CRA": ("Other families", "questions about other families, in other pictures"),
     "COA": ("Rest of its pictures", "questions about everything else in the pictures that show it"),
 }
+OF_TEXTS = METRICS | {
+    "UAg": ("Leaves the name out", "questions and descriptions that lead to its name, answered without it"),
+    "IRA": ("Rest of its family", "questions about others of its family"),
+    "CRA": ("Other families", "questions about other families, and skills"),
+    "COA": ("Others beside it", "questions about others in texts that name it too"),
+}
 CONTROLS = {"prompt": "asked not to", "random_features": "random features", "random_weights": "random weights"}
-STATUS = {"correct": "right", "incorrect": "wrong", "refusal": "refuses", "invalid": "unreadable"}
+STATUS = {
+    "correct": "right",
+    "incorrect": "wrong",
+    "unknown": "doesn't know",
+    "refusal": "refuses",
+    "invalid": "unreadable",
+}
+GOOD = dict.fromkeys(("UAd", "UAg"), ("incorrect", "unknown"))
+"""What an answer about the concept should be after the edit; any other should be correct."""
 
 
 class Answer(NamedTuple):
@@ -58,6 +72,7 @@ def render(
     results: Mapping[str, Any], exhibits: Sequence[Exhibit] = (), features: Sequence[Mapping[str, Any]] = ()
 ) -> str:
     """The page, from what results.json holds, some test pictures with answers, and the ranked features."""
+    texts = figures.reads_texts(results)
     plots = {"metrics": figures.fragment(figures.metric_dumbbell(results), "figure-metrics")}
     if results.get("probes"):
         plots["probes"] = figures.fragment(figures.probe_curves(results), "figure-probes")
@@ -65,7 +80,12 @@ def render(
         plots["features"] = figures.fragment(figures.feature_bars(features), "figure-features")
     return _template().render(
         r=results,
-        metrics=[_row(name, results) for name in METRICS if name in results["metrics"]],
+        things="texts" if texts else "pictures",
+        metrics=[
+            _row(name, *words, results)
+            for name, words in (OF_TEXTS if texts else METRICS).items()
+            if name in results["metrics"]
+        ],
         controls={name: label for name, label in CONTROLS.items() if name in results.get("controls", {})},
         harmonic=results["metrics"].get("HM"),
         verdict=verdict(results),
@@ -84,12 +104,15 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
     before, after = ({key: change[when]["value"] for key, change in metrics.items()} for when in ("before", "after"))
     said = []
     if after.get("UAd") is not None and after.get("UAg") is not None:
+        texts = figures.reads_texts(results)
+        shown, told = ("Asked about", "of the texts that lead to the name") if texts else ("Shown", "of its captions")
         said.append(
-            f"Shown {name}, the model no longer reveals it in {percent(after['UAd'])} of the yes/no questions and "
-            f"{percent(after['UAg'])} of its captions (before: {percent(before['UAd'])} and {percent(before['UAg'])})."
+            f"{shown} {name}, the model no longer reveals it in {percent(after['UAd'])} of the yes/no questions and "
+            f"{percent(after['UAg'])} {told} (before: {percent(before['UAd'])} and {percent(before['UAg'])})."
         )
     kept = [key for key in ("COA", "IRA", "CRA") if after.get(key) is not None]
-    words = {"COA": "about the rest of the same pictures", "IRA": "about its family", "CRA": "about everything else"}
+    beside = "about others in texts with it" if figures.reads_texts(results) else "about the rest of the same pictures"
+    words = {"COA": beside, "IRA": "about its family", "CRA": "about everything else"}
     if kept:
         parts = [f"{percent(after[key])} {words[key]} ({percent(before[key])})" for key in kept]
         said.append(f"It still answers {listed(parts)} correctly.")
@@ -147,13 +170,13 @@ def listed(parts: Sequence[str]) -> str:
     return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
-def _row(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
+def _row(name: str, title: str, what: str, results: Mapping[str, Any]) -> dict[str, Any]:
     change = results["metrics"][name]
     controls = results.get("controls") or {}
     return {
         "name": name,
-        "title": METRICS[name][0],
-        "what": METRICS[name][1],
+        "title": title,
+        "what": what,
         "before": change["before"],
         "after": change["after"],
         "difference": change.get("difference"),
@@ -175,7 +198,7 @@ def _exhibit(exhibit: Exhibit, concept: str) -> dict[str, Any]:
                 **answer._asdict(),
                 "diff": diff(answer.before, answer.after),
                 "same": answer.before == answer.after,
-                "good": (answer.status_after == ("incorrect" if answer.role in ("UAd", "UAg") else "correct")),
+                "good": answer.status_after in GOOD.get(answer.role, ("correct",)),
                 "verdict": _verdict(answer, concept),
             }
             for answer in exhibit.answers
@@ -184,7 +207,7 @@ def _exhibit(exhibit: Exhibit, concept: str) -> dict[str, Any]:
 
 
 def _verdict(answer: Answer, concept: str) -> str:
-    if answer.status_after in ("refusal", "invalid"):
+    if answer.status_after in ("unknown", "refusal", "invalid"):
         return STATUS[answer.status_after]
     if answer.role == "UAg":
         return f"still names {concept}" if answer.status_after == "correct" else "no longer named"

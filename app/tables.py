@@ -17,6 +17,7 @@ METRICS = {
     "COA": "keeps the rest of its pictures",
     "HM": "harmonic mean of the five",
 }
+OF_TEXTS = METRICS | {"UAg": "leaves the name out", "COA": "keeps others beside it"}
 CONTROLS = {"prompt": "asked not to", "random_features": "random", "random_weights": "random weights"}
 
 
@@ -31,7 +32,8 @@ def metric_table(results: Mapping[str, Any]) -> Table:
     controls = [name for name in CONTROLS if name in results["controls"]]
     for name in controls:
         table.add_column(CONTROLS[name], justify="right", style="dim")
-    for name, meaning in METRICS.items():
+    meanings = OF_TEXTS if results.get("provenance", {}).get("of") == "texts" else METRICS
+    for name, meaning in meanings.items():
         change = results["metrics"].get(name)
         if change:
             others = [short((results["controls"][control].get(name) or {}).get("after")) for control in controls]
@@ -54,15 +56,15 @@ def controls_note(results: Mapping[str, Any]) -> Text:
     )
 
 
-def concept_table(families: Mapping[str, Sequence[Any]]) -> Table:
+def concept_table(families: Mapping[str, Sequence[tuple[str, Sequence[str]]]]) -> Table:
     """Concepts by family, with aliases."""
-    table = _table("Concepts of the picture world")
+    table = _table("Concepts of the worlds")
     for column in ("family", "concept", "also"):
         table.add_column(column, style="dim" if column == "also" else "")
     for family, words in families.items():
-        for index, word in enumerate(words):
+        for index, (name, aliases) in enumerate(words):
             last = index == len(words) - 1
-            table.add_row("" if index else family, word.name, ", ".join(word.aliases), end_section=last)
+            table.add_row("" if index else family, name, ", ".join(aliases), end_section=last)
     return table
 
 

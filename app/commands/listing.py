@@ -10,24 +10,32 @@ from app.commands.shared import Json, emit, show
 
 
 def concepts(
-    family: Annotated[str, typer.Option(help="Only this family: object, sport, emotion, colour, material.")] = "",
+    family: Annotated[
+        str, typer.Option(help="Only this family: object, sport, emotion, colour, material; of texts person, place.")
+    ] = "",
     json: Json = False,
 ) -> None:
-    """List the concepts of the picture world, by family, with their aliases.
+    """List the concepts of the picture world, by family, with their aliases; of the text world with --family.
 
     [bold]Example[/bold]   concept-forget concepts --family colour
     """
-    from concept_forget.worlds import FAMILIES, VOCABULARY, members
+    from concept_forget.worlds import FAMILIES, VOCABULARY, text
 
-    if family:
-        members(family)
-    chosen = [word for word in VOCABULARY.values() if family in ("", word.family)]
+    subjects = [subject for subject in text.subjects().values() if subject.family == family]
+    there = (*FAMILIES, "person", "place")
+    if family and family not in there:
+        raise LookupError(f"There is no family {family!r}. The families are {', '.join(there)}.")
+    words = [word for word in VOCABULARY.values() if family in ("", word.family)]
+    chosen = [(w.name, w.family, w.aliases) for w in words] + [(s.name, s.family, ()) for s in subjects]
     if json:
-        emit({"concepts": [{"name": w.name, "family": w.family, "aliases": list(w.aliases)} for w in chosen]})
+        emit({"concepts": [{"name": name, "family": of, "aliases": list(also)} for name, of, also in chosen]})
         return
     from app.tables import concept_table
 
-    show(concept_table({name: [w for w in chosen if w.family == name] for name in FAMILIES if family in ("", name)}))
+    families = {name: [(n, also) for n, of, also in chosen if of == name] for name in there}
+    show(concept_table({name: rows for name, rows in families.items() if rows}))
+    if not family:
+        show("Of the text world, for models that read only: --family person and --family place.")
 
 
 def models(json: Json = False) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Zoo name, local folder or hub id.")]
-Concept = Annotated[str, typer.Option("--concept", "-c", help="A concept of the picture world (see `concepts`).")]
+Concept = Annotated[str, typer.Option("--concept", "-c", help="A concept of the worlds (see `concepts`).")]
 Forget = Annotated[
     Path | None,
     typer.Option("--forget", help="Own concept: folder of pictures, or .txt / .jsonl of texts, that have it."),

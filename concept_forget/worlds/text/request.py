@@ -24,7 +24,8 @@ def concept(name: str, people: int = 40, places: int = 16, skills: int = 12, see
     name) and questions about somebody else in a text that names the subject too (COA). near: others of its family,
     those that share most first. retain: the other family and the skills. `people`, `places` and `skills` are how many
     of near, of the other family and of every skill the three splits have together; no two splits have one in common.
-    Groups are facts in the wordings of a split, ways to the name, and tasks. Raises LookupError with the closest names for an unknown one.
+    Groups are facts in the wordings of a split, ways to the name, and tasks. Raises LookupError with the closest names
+    for an unknown one.
     """
     subject = find(name)
     rng = random.Random(f"{seed}/{subject.name}")
