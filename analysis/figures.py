@@ -103,20 +103,8 @@ def probe_curves(results: Results) -> go.Figure:
         values = [measured(probe.get(key)) for probe in probes]
         if all(math.isnan(low) for _, low, _ in values):
             values = [(value, value, value) for value, *_ in values]
-        band = [high for *_, high in values] + [low for _, low, _ in values][::-1]
-        around = {"x": sites + sites[::-1], "y": band, "fill": "toself", "fillcolor": faded(colour, 0.13)}
-        figure.add_scatter(**around, line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False)
         line, marker = {"color": colour, "width": 2.5, "dash": dash}, {"symbol": symbol, "size": 8}
-        figure.add_scatter(
-            x=sites,
-            y=[value for value, *_ in values],
-            name=label,
-            mode="lines+markers",
-            line=line,
-            marker=marker,
-            customdata=[(low, high) for _, low, high in values],
-            hovertemplate="%{x}: %{y:.0%} [%{customdata[0]:.0%}, %{customdata[1]:.0%}]<extra>" + label + "</extra>",
-        )
+        curve(figure, sites, values, label, line, marker, ".0%")
     chance = [measured(probe.get("chance"))[0] for probe in probes]
     if chance:
         line = {"color": INK, "width": 1.2, "dash": "dash"}
@@ -193,20 +181,9 @@ def probe_layers(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
             points = [measured((mine.get(site) or {}).get(key)) for site in sites]
             if all(math.isnan(value) for value, *_ in points):
                 continue
-            if key == "auroc":
-                band = [high for *_, high in points] + [low for _, low, _ in points][::-1]
-                around = {"x": labels + labels[::-1], "y": band, "fill": "toself", "fillcolor": faded(colour, 0.13)}
-                figure.add_scatter(**around, line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False)
-            figure.add_scatter(
-                x=labels,
-                y=[value for value, *_ in points],
-                name=name,
-                mode="lines+markers",
-                line={"color": colour, "width": 2.5 if key == "auroc" else 1.4, "dash": dash},
-                marker={"symbol": symbol, "size": 7, "line": {"width": 1.5, "color": colour}},
-                customdata=[(low, high) for _, low, high in points],
-                hovertemplate="%{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>" + name + "</extra>",
-            )
+            line = {"color": colour, "width": 2.5 if key == "auroc" else 1.4, "dash": dash}
+            marker = {"symbol": symbol, "size": 7, "line": {"width": 1.5, "color": colour}}
+            curve(figure, labels, points, name, line, marker, banded=key == "auroc")
     figure.update_yaxes(range=[0.4, 1.02], title="AUROC, mean over concepts")
     figure.update_xaxes(showgrid=False, type="category", tickangle=-35 if len(sites) > 6 else 0)
     return figure

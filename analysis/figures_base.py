@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,34 @@ def faded(colour: str, alpha: float) -> str:
     """A colour such as #0072B2 with this opacity."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
+
+
+def curve(
+    figure: go.Figure,
+    x: Sequence[str],
+    points: Sequence[tuple[float, float, float]],
+    name: str,
+    line: Mapping[str, Any],
+    marker: Mapping[str, Any],
+    digits: str = ".3f",
+    banded: bool = True,
+) -> None:
+    """Points (value, low, high) as a line with markers; their intervals as a faint band, and under the pointer."""
+    if banded:
+        edge = [high for *_, high in points] + [low for _, low, _ in points][::-1]
+        around = {"x": [*x, *reversed(x)], "y": edge, "fill": "toself", "fillcolor": faded(line["color"], 0.13)}
+        figure.add_scatter(**around, line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False)
+    bounds = f"[%{{customdata[0]:{digits}}}, %{{customdata[1]:{digits}}}]"
+    figure.add_scatter(
+        x=list(x),
+        y=[value for value, *_ in points],
+        name=name,
+        mode="lines+markers",
+        line=dict(line),
+        marker=dict(marker),
+        customdata=[(low, high) for _, low, high in points],
+        hovertemplate=f"%{{x}}: %{{y:{digits}}} {bounds}<extra>{name}</extra>",
+    )
 
 
 def fragment(figure: go.Figure, name: str) -> str:

@@ -15,6 +15,7 @@ from analysis.figures_base import (
     ORANGE,
     PURPLE,
     VERMILION,
+    curve,
     empty,
     faded,
     measured,
@@ -60,20 +61,8 @@ def instrument_layers(layers: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     for (name, row), (colour, symbol) in zip(layers.items(), styles, strict=False):
         here = [(label, measured(row[site])) for label, site in zip(labels, sites, strict=True) if site in row]
         xs, points = [label for label, _ in here], [point for _, point in here]
-        if len(xs) > 1:
-            band = [high for *_, high in points] + [low for _, low, _ in points][::-1]
-            around = {"x": xs + xs[::-1], "y": band, "fill": "toself", "fillcolor": faded(colour, 0.13)}
-            figure.add_scatter(**around, line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False)
-        figure.add_scatter(
-            x=xs,
-            y=[value for value, *_ in points],
-            name=name,
-            mode="lines+markers",
-            line={"color": colour, "width": 2.5},
-            marker={"symbol": symbol, "size": 9},
-            customdata=[(low, high) for _, low, high in points],
-            hovertemplate="%{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>" + name + "</extra>",
-        )
+        line, marker = {"color": colour, "width": 2.5}, {"symbol": symbol, "size": 9}
+        curve(figure, xs, points, name, line, marker, banded=len(xs) > 1)
     chance = {"color": INK, "width": 1.2, "dash": "dash"}
     figure.add_scatter(x=labels, y=[0.5] * len(labels), name="chance", mode="lines", line=chance, hoverinfo="skip")
     figure.update_yaxes(range=[0, 1.02], title="AUROC of patches against the mask")

@@ -43,9 +43,7 @@ def fit_probe(
     """
     from sklearn.linear_model import LogisticRegression
 
-    mean, scale = x.mean(0), x.std(0)
-    # what does not vary must stay that way: rounding noise of an erased direction is no signal
-    scale = np.where(scale > 1e-5 * max(float(scale.max()), 1e-12), scale, np.inf)
+    mean, scale = standard(x)
     rows, checked = (x - mean) / scale, (x_validation - mean) / scale
     basis = np.linalg.svd(rows, full_matrices=False)[2].T if rows.shape[1] > len(rows) else None
     if basis is not None:
@@ -62,6 +60,15 @@ def fit_probe(
         )
         fits.append((_log_loss(model.decision_function(checked), y_validation), fitted))
     return min(fits, key=lambda fit: fit[0])[1]
+
+
+def standard(x: Float[ndarray, "n d"]) -> tuple[Float[ndarray, " d"], Float[ndarray, " d"]]:
+    """Mean and deviation of every coordinate, infinite for one that does not vary.
+
+    What does not vary must stay that way: rounding noise of an erased direction is no signal.
+    """
+    mean, scale = x.mean(0), x.std(0)
+    return mean, np.where(scale > 1e-5 * max(float(scale.max()), 1e-12), scale, np.inf)
 
 
 def rates(

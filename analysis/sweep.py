@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from analysis.logistic import Probe, auroc, auroc_draws, calibration_error, class_draws, rates
+from analysis.logistic import Probe, auroc, auroc_draws, calibration_error, class_draws, rates, standard
 from analysis.scenes import labels, read_scenes, slot
 from concept_forget.evaluation.metrics import Measured, interval
 from concept_forget.sites import Site
@@ -197,8 +197,7 @@ def fitted(
     """
     from sklearn.linear_model import LogisticRegression
 
-    mean, scale = x.mean(0), x.std(0)
-    scale = np.where(scale > 1e-5 * max(float(scale.max()), 1e-12), scale, np.inf)
+    mean, scale = standard(x)
     rows, checked = (x - mean) / scale, (x_validation - mean) / scale
     model = LogisticRegression(class_weight="balanced", solver="newton-cholesky", warm_start=True, max_iter=100)
     best: tuple[float, float, ndarray, float] | None = None
