@@ -60,26 +60,7 @@ def build(parts: Parts) -> None:
 
 def wire(parts: Parts) -> None:
     """What happens."""
-    loading = [
-        parts.pick_status,
-        parts.recipe,
-        parts.undo,
-        parts.redo,
-        parts.method,
-        parts.action,
-        parts.strength,
-        parts.k,
-        parts.gate,
-        parts.door,
-        parts.score,
-        parts.model,
-        parts.concept,
-        parts.picture,
-        parts.pictures,
-        parts.question,
-        parts.tower,
-        parts.upload,
-    ]
+    loading = [parts.pick_status, *parts.all_recipe]
 
     @guarded
     def model(key: str, name: str) -> Iterator[dict[Any, Any]]:
