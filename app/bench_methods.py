@@ -30,8 +30,8 @@ from concept_forget.worlds import text as world
 SCHEMA = "concept-forget/bench-methods/1"
 NEVER_KNEW = "never-knew"
 """The row of the model that was trained without the people."""
-NOT_FOR_TEXT = frozenset({"random_features", "residual_clamp", "replace"})
-"""The control of a clamp, and doors of the picture models."""
+NOT_FOR_TEXT = frozenset({"random_features", "residual_clamp", "replace", "ablation", "steer"})
+"""The control of a clamp, doors of the picture models, and what is there for its exact form in the weights."""
 
 
 def text_methods() -> tuple[str, ...]:

@@ -71,6 +71,7 @@ def choose_method(
     book: AnswerBook | None = None,
     judged: Judged | None = None,
     only_known: bool = False,
+    ungated: bool = False,
     progress: Progress | None = None,
     among: Iterable[Candidate] | None = None,
 ) -> Choice:
@@ -78,11 +79,16 @@ def choose_method(
 
     `judged` remembers candidates of this concept, for methods that share some. `only_known` judges them, as a report
     with it does, on what the untouched model answers correctly. `among` are the candidates, instead of the method's.
+    `ungated` leaves out those behind a gate, which no weights can hold exactly; raises ValueError when none is left.
     """
     choosing, book = choosing or Choosing(), book or AnswerBook(model)
     judged = {} if judged is None else judged
     request = ForgetRequest(concept, seed)
-    candidates = list(_candidates(model, request, name, ranked) if among is None else among)
+    candidates = list(_candidates(model, request, name, ranked, ungated) if among is None else among)
+    if ungated:
+        candidates = [candidate for candidate in candidates if not _gates(candidate[2])]
+        if not candidates:
+            raise ValueError(f"Every setting of {name} has a gate. Choose another method, or do without --ungated.")
 
     def score(index: int, limit: int) -> tuple[float, int, dict[str, float]]:
         ranking, method, edit = candidates[index]
@@ -140,7 +146,7 @@ def rankings_of(name: str) -> tuple[str, ...]:
 
 
 def _candidates(
-    model: HookedModel, request: ForgetRequest, name: str, ranked: Mapping[str, Any]
+    model: HookedModel, request: ForgetRequest, name: str, ranked: Mapping[str, Any], ungated: bool = False
 ) -> Iterator[Candidate]:
     recall = 0.0
     for base in (*find_method(name), *(OF_TEXT if name == PLUS and not model.has_vision else ())):
@@ -149,7 +155,7 @@ def _candidates(
                 for method, edit in base.fit_grid(model, request, ranked[ranking]):
                     recall = max(recall, *(one.recall for one in _gates(edit)), 0.0)
                     yield ranking, method, edit
-    if name == PLUS and recall < FINDS:
+    if name == PLUS and (ungated or recall < FINDS):
         # On photographs the gate is what misses (docs/examples/real_photographs.md): do without one where it does.
         for base in UNGATED:
             for ranking in rankings_of(base.name):

@@ -52,6 +52,8 @@ class RunRequest:
     """Test questions per metric."""
     only_known: bool = False
     """Report only on what the untouched model answers correctly."""
+    ungated: bool = False
+    """Only settings without a gate: those can have an exact form in the weights."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what a resumed run must have in common with the one before."""
@@ -84,6 +86,8 @@ def run(
     concept = find_concept(model, request.concept, request.own, request.sizes, request.seed)
     if request.door and request.site:
         raise ValueError("Give --door or --site: a door says where, and so does a site.")
+    if request.door and request.ungated:
+        raise ValueError("Give --door or --ungated: what stands at the other doors needs its gate.")
     doors = find_doors(model, request.door) if request.door else ()
     main = main_door(model, doors) if doors else None
     site = main.site if main else find_site(model, request.site)
@@ -211,7 +215,10 @@ class _Job:
 
         def first() -> Choice:
             with watched(self.progress):
-                return choose_method(self.model, self.concept, self.request.method, self.ranked(), **how)
+                asked = self.request
+                return choose_method(
+                    self.model, self.concept, asked.method, self.ranked(), ungated=asked.ungated, **how
+                )
 
         chosen = choose_doors(self.model, self.concept, self.doors, first, **how) if self.doors else first()
         more = {"doors": [one.name for one in self.doors]} if self.doors else {}

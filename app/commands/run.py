@@ -50,6 +50,9 @@ def run(
     dictionary: Dictionary = "",
     questions: Annotated[int, typer.Option(help="Test questions per metric.", min=1)] = 200,
     only_known: Annotated[bool, typer.Option(help="Report only on what the model knows before the edit.")] = False,
+    ungated: Annotated[
+        bool, typer.Option("--ungated", help="No gate: for an export that is exact where there is an exact form.")
+    ] = False,
     seed: Seed = 0,
     device: Device = "",
     resume: Resume = False,
@@ -71,7 +74,17 @@ def run(
         from app.running import run as work
 
         request = RunRequest(
-            model, concept, own, method, site, door, dictionary, seed, questions=questions, only_known=only_known
+            model,
+            concept,
+            own,
+            method,
+            site,
+            door,
+            dictionary,
+            seed,
+            questions=questions,
+            only_known=only_known,
+            ungated=ungated,
         )
         command = shlex.join(["concept-forget", *sys.argv[1:]])
         report = work(request, out, resume=resume, device=device, command=command, progress=progress)

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from concept_forget.architecture import tokens_of
 from concept_forget.edits.held import HeldWeights
-from concept_forget.edits.places import Doorway, Places, union
+from concept_forget.edits.places import Doorways, Places, union
 from concept_forget.sites import Site
 from concept_forget.tokens import real_tiles
 
@@ -258,7 +258,7 @@ class _Running:
 
     edit: SiteEdit
     stat: HookStat
-    doors: list[Doorway] = field(default_factory=list)
+    doors: Doorways | None = None
     """One per branch, or the edit's own."""
     placed: SiteEdit | None = None
 
@@ -267,12 +267,13 @@ class _Running:
         if self.placed is None:
             half = x.dtype in (torch.float16, torch.bfloat16)
             self.placed = self.edit.to(x.device, torch.float32 if half else x.dtype)
-            self.doors = [Doorway(branch) for branch in self.placed.branches() or (self.placed,)]
-        insides = [door(x, places, continuing) for door in self.doors]
-        if not any(door.any_open for door in self.doors):
+            self.doors = Doorways(self.placed.branches() or (self.placed,))
+        assert self.doors is not None
+        insides = self.doors(x, places, continuing)
+        if not insides:
             return x
-        inside = union([inside for inside, door in zip(insides, self.doors, strict=True) if door.any_open])
-        new = self.placed.summed(x, {i: insides[i] for i, door in enumerate(self.doors) if door.any_open})
+        inside = union(list(insides.values()))
+        new = self.placed.summed(x, insides)
         if new.shape != x.shape:
             kind, shapes = type(self.edit).__name__, f"{tuple(x.shape)} into {tuple(new.shape)}"
             raise ValueError(f"{kind} at {self.edit.site} turned {shapes}; an edit must keep the shape.")

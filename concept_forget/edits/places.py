@@ -11,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from concept_forget.edits.base import SiteEdit
+    from concept_forget.edits.gate_bank import GateBank
 
 
 @dataclass(eq=False)
@@ -21,24 +22,62 @@ class Doorway:
     decided: Tensor | None = None
     any_open: bool = True
 
-    def __call__(self, x: Tensor, places: Places, continuing: bool) -> Tensor | None:
+    def judge(self, x: Tensor, places: Places) -> None:
+        """Lets the gate decide about a prompt."""
+        assert self.edit.gate is not None
         kind = places.of(self.edit.tokens())
-        if self.edit.gate is None:
+        self.settle(self.edit.gate.decide(x, both(places.eligible, kind)).to(x.device), places)
+        seen = both(self.decided, kind)
+        # The one wait for the device, once per prompt: a closed gate then costs nothing at any later step.
+        self.any_open = seen is not None and bool(seen.any())
+
+    def settle(self, decided: Tensor, places: Places) -> None:
+        """Takes over what was decided about a prompt."""
+        self.decided = decided if places.editable is None else decided & places.editable
+
+    def mask(self, x: Tensor, places: Places) -> Tensor | None:
+        """The positions of an activation that may be changed; None where all may."""
+        kind = places.of(self.edit.tokens())
+        if self.decided is None:
             return both(places.editable, kind)
-        b, t, _ = x.shape
-        if not continuing or self.decided is None or len(self.decided) != b:
-            with torch.no_grad():
-                self.decided = self.edit.gate.decide(x, both(places.eligible, kind)).to(x.device)
-                if places.editable is not None:
-                    self.decided = self.decided & places.editable
-                # The one wait for the device, once per prompt: a closed gate then costs nothing at any later step.
-                self.any_open = bool((self.decided if kind is None else self.decided & kind).any())
-        seen = self.decided.shape[1]
+        (b, t, _), seen = x.shape, self.decided.shape[1]
         if t == seen:
             return both(self.decided, kind)
         row = self.decided.any(1, keepdim=True)
         grown = torch.cat([self.decided, row.expand(b, t - seen)], 1) if t > seen else row.expand(b, t)
         return both(grown, kind)
+
+
+class Doorways:
+    """Where several edits that read the same activation are let in; plain gates judge it together (`GateBank`)."""
+
+    def __init__(self, edits: Sequence[SiteEdit]) -> None:
+        # Here, because gates know what an edit is, and edits where they are let in.
+        from concept_forget.edits.gate_bank import GateBank
+
+        self.all = [Doorway(edit) for edit in edits]
+        gated = [door for door in self.all if door.edit.gate is not None]
+        plain = [door for door in gated if GateBank.takes(door.edit.gate) and door.edit.tokens() == "all"]
+        self.together = plain if len(plain) > 1 else []
+        self.bank: GateBank | None = GateBank.of([door.edit.gate for door in plain]) if self.together else None  # type: ignore[misc]
+        self.alone = [door for door in gated if door not in self.together]
+
+    def __call__(self, x: Tensor, places: Places, continuing: bool) -> dict[int, Tensor | None]:
+        """The masks of the edits that are open anywhere, by number."""
+        first = next(iter((*self.together, *self.alone)), None)
+        if first is not None and (not continuing or first.decided is None or len(first.decided) != len(x)):
+            with torch.no_grad():
+                self._judge(x, places)
+        return {number: door.mask(x, places) for number, door in enumerate(self.all) if door.any_open}
+
+    def _judge(self, x: Tensor, places: Places) -> None:
+        for door in self.alone:
+            door.judge(x, places)
+        if self.bank is not None:
+            decided = self.bank.decide(x, places.eligible)
+            for door, rows, any_open in zip(self.together, decided.unbind(1), decided.any(0).tolist(), strict=True):
+                door.settle(rows[:, None].expand(x.shape[:2]), places)
+                door.any_open = any_open
 
 
 class Places(NamedTuple):

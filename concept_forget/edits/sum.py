@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from concept_forget.directions import FeatureRows
 from concept_forget.edits.base import Gate, NotBakeable, SiteEdit
 from concept_forget.edits.clamp import FeatureClamp
+from concept_forget.edits.gate_bank import merged
 from concept_forget.edits.nested import digest, nested, unnested
 from concept_forget.edits.parts import Parts, working_dtype
 from concept_forget.sites import Site
@@ -28,8 +30,12 @@ class Sum(SiteEdit):
     """
 
     edits: tuple[SiteEdit, ...]
+    _rows: FeatureRows | None = field(init=False, repr=False, compare=False, default=None)
+    """Of every feature that a clamp changes, once."""
     _slots: dict[int, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
-    _decoder: Tensor | None = field(init=False, repr=False, compare=False, default=None)
+    """Where the features of a clamp are among them, by its number."""
+    _factors: dict[int, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """What a clamp that multiplies them adds, as a multiple of each; 0 where it does nothing."""
 
     gate: ClassVar[Gate | None] = None
     kind: ClassVar[str] = "sum"
@@ -56,21 +62,19 @@ class Sum(SiteEdit):
         return self.edits
 
     def _share(self) -> None:
-        """Gives every distinct feature of the clamps a place in one decoder."""
-        places: dict[bytes, int] = {}
-        decoders: list[Tensor] = []
-        for number, edit in enumerate(self.edits):
-            if not isinstance(edit, FeatureClamp):
-                continue
-            slots = []
-            columns = torch.cat([part.reshape(len(edit.rows.bias), -1).float() for part in edit.rows], 1).cpu()
-            for row, key in enumerate(one.contiguous().numpy().tobytes() for one in columns):
-                if key not in places:
-                    places[key] = len(decoders)
-                    decoders.append(edit.rows.decoder[row])
-                slots.append(places[key])
-            self._slots[number] = torch.tensor(slots, device=edit.rows.bias.device)
-        object.__setattr__(self, "_decoder", torch.stack(decoders) if decoders else None)
+        """Gives every distinct feature of the clamps one row, and every clamp its places among the rows."""
+        clamps = {number: edit for number, edit in enumerate(self.edits) if isinstance(edit, FeatureClamp)}
+        if not clamps:
+            return
+        rows, places = merged([edit.rows for edit in clamps.values()])
+        object.__setattr__(self, "_rows", rows)
+        for (number, edit), place in zip(clamps.items(), places, strict=True):
+            self._slots[number] = place
+            if edit.action.kind in ("zero", "scale"):
+                gamma = edit.action.gamma if edit.action.kind == "scale" else 0.0
+                factor = torch.zeros_like(rows.bias)
+                factor[place] = edit.strength * (gamma - 1)
+                self._factors[number] = factor
 
     def transform(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Every position edited by every edit, gates apart."""
@@ -81,27 +85,38 @@ class Sum(SiteEdit):
         dtype = working_dtype(x)
         wide, total = x.to(dtype), torch.zeros_like(x, dtype=dtype)
         changed: Bool[Tensor, "b t 1"] = torch.zeros_like(x[..., :1], dtype=torch.bool)
-        strongest: Tensor | None = None
         for number in sorted(inside):
             edit, mask = self.edits[number], inside[number]
-            if isinstance(edit, FeatureClamp):
-                assert self._decoder is not None
-                change = edit.change(wide)
-                change = change if mask is None else change * mask[..., None]
-                if strongest is None:
-                    strongest = change.new_zeros(*x.shape[:2], len(self._decoder))
-                slots = self._slots[number]
-                old = strongest[..., slots]
-                strongest[..., slots] = torch.where(change.abs() > old.abs(), change, old)
-            else:
+            if not isinstance(edit, FeatureClamp):
                 delta = edit.transform(wide) - wide
                 delta = delta if mask is None else torch.where(mask[..., None], delta, 0.0)
                 total, changed = total + delta, changed | (delta != 0).any(-1, keepdim=True)
-        if strongest is not None:
-            assert self._decoder is not None
-            total = total + strongest @ self._decoder.to(x.device, dtype)
-            changed = changed | (strongest != 0).any(-1, keepdim=True)
+        if clamps := [number for number in sorted(inside) if number in self._slots]:
+            assert self._rows is not None
+            # only the features of those that are open are read, each of them once
+            used = torch.cat([self._slots[number] for number in clamps]).unique()
+            rows = FeatureRows(*(part[used].to(x.device, dtype) for part in self._rows))
+            change = self._strongest(rows.encode(wide), used, {number: inside[number] for number in clamps})
+            total, changed = total + change @ rows.decoder, changed | (change != 0).any(-1, keepdim=True)
         return torch.where(changed, x + total.to(x.dtype), x)
+
+    def _strongest(
+        self, z: Float[Tensor, "b t u"], used: Int[Tensor, " u"], inside: Mapping[int, Tensor | None]
+    ) -> Float[Tensor, "b t u"]:
+        """Of every feature, the largest change that one of these clamps makes, each at its positions."""
+        factor = z.new_zeros(1, 1, len(used))
+        for number in inside.keys() & self._factors.keys():
+            factor = _larger(factor, self._factors[number][used].to(z), _rowwise(inside[number]))
+        # zero and scale are multiples of z: of many such clamps the largest multiple is found before z is touched
+        strongest = factor * z
+        for number in sorted(inside.keys() - self._factors.keys()):
+            edit = self.edits[number]
+            assert isinstance(edit, FeatureClamp)
+            slots = torch.searchsorted(used, self._slots[number])
+            own = z[..., slots]
+            change = edit.strength * (edit.action(own) - own)
+            strongest[..., slots] = _larger(strongest[..., slots], change, inside[number])
+        return strongest
 
     def bake(self, model) -> None:  # noqa: ANN001, ARG002
         """No exact form: edits that read the same activation do not follow each other in the weights."""
@@ -114,7 +129,7 @@ class Sum(SiteEdit):
             return self
         made = object.__new__(Sum)
         # Another type gives other digests: the order of the original is kept.
-        for name, value in (("edits", moved), ("_slots", {}), ("_decoder", None)):
+        for name, value in (("edits", moved), ("_slots", {}), ("_factors", {}), ("_rows", None)):
             object.__setattr__(made, name, value)
         made._share()
         return made
@@ -127,3 +142,14 @@ class Sum(SiteEdit):
     def from_parts(cls, parts: Parts) -> Sum:
         """The edit that `to_parts` wrote."""
         return cls(unnested(parts))
+
+
+def _larger(old: Tensor, new: Tensor, mask: Tensor | None) -> Tensor:
+    """What is further from zero, where the mask lets it in."""
+    better = new.abs() > old.abs()
+    return torch.where(better if mask is None else better & mask[..., None], new, old)
+
+
+def _rowwise(mask: Tensor | None) -> Tensor | None:
+    """A mask that says the same of all positions of a row (an image gate's, unless padding is spared), [b, 1]."""
+    return mask[:, :1] if mask is not None and mask.stride(1) == 0 else mask

@@ -1,5 +1,6 @@
 """Methods: one way to remove a concept per file."""
 
+from concept_forget.methods.ablation import Ablation
 from concept_forget.methods.base import Method
 from concept_forget.methods.clamp import Clamp
 from concept_forget.methods.diff_means import DiffMeans
@@ -14,6 +15,7 @@ from concept_forget.methods.random_features import RandomFeatures
 from concept_forget.methods.replace_patch import ReplacePatch
 from concept_forget.methods.residual_clamp import ResidualClamp
 from concept_forget.methods.sauce import Sauce
+from concept_forget.methods.steer import Steer
 from concept_forget.methods.training import TRAINING
 
 METHODS: dict[str, type[Method]] = {
@@ -27,6 +29,8 @@ METHODS: dict[str, type[Method]] = {
     Leace.name: Leace,
     ResidualClamp.name: ResidualClamp,
     ReplacePatch.name: ReplacePatch,
+    Ablation.name: Ablation,
+    Steer.name: Steer,
     Dsg.name: Dsg,
     Icu.name: Icu,
     Guard.name: Guard,
@@ -36,6 +40,7 @@ METHODS: dict[str, type[Method]] = {
 
 __all__ = [
     "METHODS",
+    "Ablation",
     "Clamp",
     "DiffMeans",
     "Dsg",
@@ -50,4 +55,5 @@ __all__ = [
     "ReplacePatch",
     "ResidualClamp",
     "Sauce",
+    "Steer",
 ]

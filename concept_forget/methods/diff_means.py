@@ -17,9 +17,8 @@ from concept_forget.methods.base import (
     GateTables,
     Method,
     Tokens,
-    contrast_examples,
+    class_means,
     gate_tables,
-    mean_activation,
     ranked,
     site_of,
 )
@@ -91,12 +90,7 @@ class DiffMeans(Method):
     def _means(
         self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None
     ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-        train, site = request.concept.train, site_of(model, where, self.site)
-        forget, other = (
-            mean_activation(model, part, site, tokens=self.tokens)
-            for part in (train.forget, contrast_examples(train, self.contrast))
-        )
-        return forget, other
+        return class_means(model, request.concept, site_of(model, where, self.site), self.contrast, self.tokens)
 
     def _tables(
         self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None, vector: Float[Tensor, " d"]

@@ -86,3 +86,17 @@ def test_equal_requests_have_equal_keys_and_different_ones_do_not(request_):
     assert request_.to_json() == replace(request_).to_json()
     assert request_.to_json() != replace(request_, seed=1).to_json()
     json.dumps(request_.to_json())
+
+
+def test_ungated_settings_alone_are_chosen_from_and_a_method_that_has_none_is_refused(workbench, request_, tmp_path):
+    asked = replace(request_, method="leace", ungated=True)
+    run(asked, tmp_path / "run", choosing=FEW)
+    (edit,) = Recipe.load(tmp_path / "run", workbench).edits
+    assert edit.gate is None
+    # leace chooses between gates and none: without the wish both are tried
+    tried = json.loads((tmp_path / "run" / "results.json").read_text())["provenance"]["candidates"]
+    assert tried == 2
+    with pytest.raises(ValueError, match="has a gate"):
+        run(replace(asked, method="gated_clamp"), tmp_path / "gated", choosing=FEW)
+    with pytest.raises(ValueError, match="--door or --ungated"):
+        run(replace(asked, door="all"), tmp_path / "doors", choosing=FEW)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli import main
 from app.sweeping import RESULTS, Unit, do, is_done, read_sweep, sweep
 
 GRID = "models: [tiny-llava]\nconcepts: [red, star]\nmethods: [clamp, leace]\nseeds: [0, 1]\n"
@@ -84,6 +85,26 @@ def test_a_unit_that_fails_does_not_stop_the_others(tmp_path):
     assert {outcome.error for outcome in outcomes if outcome.state == "failed"} == {"LookupError: no such concept"}
     again = sweep(units(tmp_path), tmp_path / "out", work=noting)
     assert [outcome.state for outcome in again].count("kept") == 4
+
+
+def test_the_command_ends_with_3_when_only_some_units_succeeded_and_says_which_failed(tmp_path, capsys):
+    good, bad = units(tmp_path, "models: [tiny-llava]\nconcepts: [red]\nmethods: [clamp, clampp]\n")
+    out = tmp_path / "out"
+    assert do(good, out, noting).state == "done"
+    command = ["sweep", str(tmp_path / "sweep.yaml"), "--out", str(out)]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--json"])
+    assert ended.value.code == 3
+    printed, errors = capsys.readouterr()
+    found = json.loads(printed)
+    assert (found["kept"], found["failed"]) == (1, 1)
+    assert "1 of 2 units failed" in errors
+    assert "Did you mean clamp" in next(unit["error"] for unit in found["units"] if unit["method"] == bad.method)
+    do(bad, out, noting)
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 0
+    assert "2 kept from before, 0 failed" in " ".join(capsys.readouterr().out.split())
 
 
 def test_two_processes_do_not_do_the_same_unit(tmp_path):

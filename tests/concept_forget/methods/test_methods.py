@@ -1,6 +1,7 @@
 """Every method: the laws they share, and what each one promises."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,20 @@ import torch
 from concept_forget.concepts import Example, ForgetRequest, one_per_group
 from concept_forget.directions import FeatureSet
 from concept_forget.edits import Edit, FeatureClamp, LeaceErase, NoEdit, SauceEdit, SubspaceErase, applied
-from concept_forget.methods import METHODS, Clamp, DiffMeans, GatedClamp, Leace, Method, Prompt, RandomFeatures, Sauce
-from concept_forget.methods.base import content_tokens, mean_activation
+from concept_forget.methods import (
+    METHODS,
+    Ablation,
+    Clamp,
+    DiffMeans,
+    GatedClamp,
+    Leace,
+    Method,
+    Prompt,
+    RandomFeatures,
+    Sauce,
+    Steer,
+)
+from concept_forget.methods.base import at_depth, class_means, content_tokens, mean_activation
 from concept_forget.methods.training import WeightMethod
 from concept_forget.model import HookedModel
 
@@ -61,6 +74,29 @@ def test_settings_are_plain_values_that_name_the_method(name: str) -> None:
     settings = METHODS[name]().settings()
     assert settings["method"] == name == METHODS[name].name
     assert json.loads(json.dumps(settings)) == settings
+
+
+def test_what_has_an_exact_form_is_exact_in_the_weights(tiny_llava: HookedModel, request_red: ForgetRequest) -> None:
+    asked = request_red.concept.test.forget
+    for name in ("ablation", "steer"):
+        for method, edit in METHODS[name]().fit_grid(tiny_llava, request_red, None):
+            copy = HookedModel(deepcopy(tiny_llava.model), tiny_llava.processor)
+            edit.bake(copy)
+            assert (logits(copy, asked, []) - logits(tiny_llava, asked, [edit])).abs().max() < 1e-4, method
+
+
+def test_ablation_leaves_nothing_of_its_directions_and_the_steered_mean_is_the_contrasts(
+    tiny_llava: HookedModel, request_red: ForgetRequest
+) -> None:
+    concept, site = request_red.concept, at_depth(tiny_llava, 0.5)
+    edit = Ablation().fit(tiny_llava, request_red, None)
+    with applied(tiny_llava, [edit]):
+        forget, other = class_means(tiny_llava, concept, site, "near")
+    assert (edit.basis @ (forget - other)).abs().max() < 1e-5
+    assert len(Ablation(depths=(0.0, 0.5)).fit(tiny_llava, request_red, None).basis) == 2
+    with applied(tiny_llava, [Steer().fit(tiny_llava, request_red, None)]):
+        steered, _ = class_means(tiny_llava, concept, site, "near")
+    assert torch.allclose(steered, class_means(tiny_llava, concept, site, "near")[1], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["gated_clamp", "diff_means", "leace", "clamp"])
