@@ -35,11 +35,11 @@ def prepare(
         raise ValueError(f"{model.name} has no tokenizer, so it cannot read prompts. Load it with its processor.")
     for edit in edits:
         prompts = [edit.prompt(prompt) for prompt in prompts]
-    inputs = _processed(model, [_written(model, prompt, bool(images)) for prompt in prompts], images)
+    inputs = processed(model, [written(model, prompt, bool(images)) for prompt in prompts], images)
     answer_mask = None
     if answers is not None:
         ids = [model.tokenizer(f" {answer.strip()}", add_special_tokens=False)["input_ids"] for answer in answers]
-        inputs, answer_mask = _continued(inputs, ids, model.tokenizer.pad_token_id)
+        inputs, answer_mask = continued(inputs, ids, model.tokenizer.pad_token_id)
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
     if "pixel_values" in inputs:
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
@@ -71,7 +71,7 @@ def _pictures(model: HookedModel, prompts: Sequence[str], images: Sequence[Any] 
     return [image.convert("RGB") for image in images]
 
 
-def _written(model: HookedModel, prompt: str, picture: bool) -> str:
+def written(model: HookedModel, prompt: str, picture: bool) -> str:
     """The user's turn and the beginning of the answer, or image token and prompt where there is no chat template."""
     token = _image_token(model)
     if token is not None and token in prompt:
@@ -86,7 +86,8 @@ def _written(model: HookedModel, prompt: str, picture: bool) -> str:
     return f"{token}{prompt}" if picture else prompt
 
 
-def _processed(model: HookedModel, texts: list[str], images: list[Image.Image] | None) -> dict[str, Tensor]:
+def processed(model: HookedModel, texts: list[str], images: list[Image.Image] | None) -> dict[str, Tensor]:
+    """Tokens (and pixels) of written prompts, padded on the left; a beginning-of-text token stands there once."""
     tokenizer = model.tokenizer
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -109,7 +110,7 @@ def _processed(model: HookedModel, texts: list[str], images: list[Image.Image] |
     return {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name in wanted - {"labels"}}
 
 
-def _continued(inputs: dict[str, Tensor], answers: list[list[int]], pad: int) -> tuple[dict[str, Tensor], Tensor]:
+def continued(inputs: dict[str, Tensor], answers: list[list[int]], pad: int) -> tuple[dict[str, Tensor], Tensor]:
     """The rows with their answers behind them, again padded on the left, and where the answers stand."""
     rows, length = inputs["input_ids"].shape
     longest = max(map(len, answers))

@@ -83,7 +83,7 @@ def teacher_forced(model: HookedModel, items: Sequence[Item], edits: Sequence[Ed
         return _passages(model, [item.answer for item in items], edits)
     inputs = _opened(model, items, edits)
     ids = [model.tokenizer(f" {item.answer.strip()}", add_special_tokens=False)["input_ids"] for item in items]
-    inputs, mask = preparing._continued(inputs, ids, model.tokenizer.pad_token_id)
+    inputs, mask = preparing.continued(inputs, ids, model.tokenizer.pad_token_id)
     return _batch(model, inputs, mask, edits)
 
 
@@ -119,13 +119,13 @@ def _opened(model: HookedModel, items: Sequence[Item], edits: Sequence[Edit]) ->
     prompts = [item.prompt or "" for item in items]
     for edit in edits:
         prompts = [edit.prompt(prompt) for prompt in prompts]
-    written = [preparing._written(model, prompt, False) for prompt in prompts]
+    written = [preparing.written(model, prompt, False) for prompt in prompts]
     # an opening that begins with a space brings it only where the template has not written one
     openings = [
         one.opening.lstrip() if text[-1:].isspace() else one.opening for text, one in zip(written, items, strict=True)
     ]
     texts = [text + opening for text, opening in zip(written, openings, strict=True)]
-    return preparing._processed(model, texts, None)
+    return preparing.processed(model, texts, None)
 
 
 def _passages(model: HookedModel, texts: list[str], edits: Sequence[Edit]) -> Batch:
@@ -134,7 +134,7 @@ def _passages(model: HookedModel, texts: list[str], edits: Sequence[Edit]) -> Ba
         before = edit.prompt(before)
     tokenizer = model.tokenizer
     whole = [f"{before.strip()} {text}" if before.strip() else text for text in texts]
-    inputs = preparing._processed(model, whole, None)
+    inputs = preparing.processed(model, whole, None)
     real = inputs["attention_mask"].bool()
     lengths = real.sum(1)
     # behind an instruction only the passage's own tokens are scored
