@@ -22,7 +22,7 @@ from concept_forget.evaluation.text import UNLEARN, rwku
 from concept_forget.model import HookedModel
 from concept_forget.provenance import hash_json, versions, write_atomic
 from concept_forget.worlds import text as world
-from concept_forget.worlds.loaders import load_rwku, rwku_targets
+from concept_forget.worlds.loaders import data_folder, load_rwku, rwku_targets
 
 SCHEMA = "concept-forget/bench-rwku/1"
 ASKING = ("none", "icu")
@@ -100,7 +100,7 @@ class _Shared:
         started = time.perf_counter()
         settings: dict[str, Any] = {"method": method}
         if self.request.data:
-            sets = load_rwku(self.request.data, subject)
+            sets = load_rwku(data_folder(self.request.data), subject)
             edit: Edit = PromptEdit(UNLEARN.format(subject=subject).strip()) if method == "icu" else NoEdit()
         else:
             concept = text_concept(subject, self.request.seed)
@@ -145,4 +145,4 @@ def _columns(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _targets(request: RwkuRequest) -> tuple[str, ...]:
-    return rwku_targets(request.data) if request.data else world.targets()
+    return rwku_targets(data_folder(request.data)) if request.data else world.targets()

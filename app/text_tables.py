@@ -43,6 +43,15 @@ METHODS = {
 }
 
 
+PUBLISHED = {
+    "exact memorisation": "memorised",
+    "extraction strength": "extracted",
+    "truth ratio": "ratio",
+    "ROUGE-L recall": "ROUGE-L",
+}
+"""Short names of what is measured on published files."""
+
+
 def rwku_table(result: Mapping[str, Any]) -> Table:
     """RWKU's main table: one row per model and method, means over subjects."""
     rows = result["rows"]
@@ -54,6 +63,23 @@ def rwku_table(result: Mapping[str, Any]) -> Table:
         cells = [short(row.get(column)) for column in there]
         cells += [f"{row[label]['value']:.1f}" for label in ("FM", "RM") if label in row]
         table.add_row(name, *cells)
+    return table
+
+
+def published_table(result: Mapping[str, Any]) -> Table:
+    """One row per part of a published data set, and one more under the recipe."""
+    parts = result["parts"]
+    columns = dict.fromkeys(name for part in parts.values() for name in part["before"])
+    table = _table(f"{result['format']}: {result['model']}")
+    for column in ("part", "", "asked", *(PUBLISHED.get(name, name) for name in columns)):
+        table.add_column(column, justify="left" if column in ("part", "") else "right")
+    for name, part in parts.items():
+        for when in ("before", "after"):
+            if when in part:
+                found = part[when]
+                asked = max(value["n"] for value in found.values())
+                cells = (short(found.get(column)) for column in columns)
+                table.add_row(name, "bare" if when == "before" else "edited", str(asked), *cells)
     return table
 
 

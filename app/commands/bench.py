@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from app.commands import bench_text
+from app.commands.bench_many import many
 from app.commands.bench_removal import removal
 from app.commands.shared import (
     Device,
@@ -34,8 +35,10 @@ def bench() -> None:
 
 
 app.command("removal", rich_help_panel="Pictures")(removal)
+app.command("many", rich_help_panel="Pictures")(many)
 app.command("methods", rich_help_panel="Texts")(bench_text.methods)
 app.command("rwku", rich_help_panel="Texts")(bench_text.rwku)
+app.command("published", rich_help_panel="Texts")(bench_text.published)
 app.command("self-test", rich_help_panel="Texts")(bench_text.self_test)
 
 

@@ -31,7 +31,8 @@ def rwku(
     ] = None,
     methods: Methods = None,
     data: Annotated[
-        str, typer.Option("--data", help="RWKU's own folder (with Target/); default: the text world.")
+        str,
+        typer.Option("--data", help="RWKU's own folder (with Target/) or OWNER/NAME; default: the text world."),
     ] = "",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for cells.jsonl and bench.json.")] = Path(
         "runs/rwku"
@@ -119,6 +120,36 @@ def methods(
         show(*tables, f"\nEverything: [bold]{out / 'methods.json'}[/bold], figure in {out / 'figures'}")
     if failed:
         raise GateFailed(f"Not reached by {judged}: {'; '.join(failed)}.")
+
+
+def published(
+    data: Annotated[str, typer.Option("--data", help="Folder of the files, or OWNER/NAME of the hub.")],
+    kind: Annotated[str, typer.Option("--format", help="tofu, lume, muse, known, counterfact or mmlu.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Zoo name, local folder or hub id.")] = "tiny-llama",
+    recipe: Annotated[str, typer.Option("--recipe", help="Run directory: measured under its edit as well.")] = "",
+    limit: Annotated[int, typer.Option(help="Rows of each part, drawn by seed; 0 for all.", min=0)] = 100,
+    words: Annotated[int, typer.Option(help="New tokens of an answer.", min=1)] = 64,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for bench.json.")] = Path("runs/published"),
+    seed: Seed = 0,
+    device: Device = "",
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """A published data set in its own files: TOFU, LUME, MUSE, known_1000, CounterFact, MMLU.
+
+    [bold]Example[/bold]   concept-forget bench published --format tofu --data tofu/ --model FOLDER --limit 200
+    """
+    with quiet_stdout(json), progress_bar(quiet=json) as progress:
+        from app.bench_published import PublishedRequest, bench
+
+        request = PublishedRequest(data, kind, model, recipe, limit, words, seed)
+        result = bench(request, out, resume=resume, device=device, progress=progress)
+    if json:
+        emit({**result, "out": str(out)})
+    else:
+        from app.text_tables import published_table
+
+        show(published_table(result), f"\nEverything: [bold]{out / 'bench.json'}[/bold]")
 
 
 def self_test(

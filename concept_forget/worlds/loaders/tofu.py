@@ -15,6 +15,15 @@ SPLITS = (
 )
 
 
+def tofu_splits(folder: str | Path) -> tuple[str, ...]:
+    """The splits whose files are in the folder. Raises BadDataError when there are none."""
+    place = Path(folder).expanduser()
+    found = [split for split in SPLITS for end in ("json", "jsonl") if (place / f"{split}.{end}").is_file()]
+    if not found:
+        find_file(place, *(f"{split}.json" for split in SPLITS))
+    return tuple(found)
+
+
 def load_tofu(folder: str | Path, split: str) -> list[Row]:
     """The rows of a split: question and answer; in a perturbed one also perturbed_answer, and a paraphrase if given.
 

@@ -7,13 +7,16 @@ import pytest
 
 from concept_forget.worlds.loaders import (
     BadDataError,
+    data_folder,
     load_counterfact,
     load_known,
     load_lume,
+    load_mmlu,
     load_muse,
     load_rwku,
     load_tofu,
     rwku_targets,
+    tofu_splits,
 )
 from concept_forget.worlds.text import rwku, targets
 
@@ -74,9 +77,44 @@ def test_tofu_is_one_object_per_line_in_a_json_file_or_a_list(tmp_path: Path):
         assert load_tofu(tmp_path, "forget01") == rows
     with pytest.raises(LookupError, match="no split 'forget02'. It has full, forget01"):
         load_tofu(tmp_path, "forget02")
+    assert tofu_splits(tmp_path) == ("forget01",)
+    with pytest.raises(BadDataError, match="has no full.json"):
+        tofu_splits(tmp_path / "..")
     _write(tmp_path / "retain_perturbed.json", [rows[0] | {"perturbed_answer": "Bob"}])
     with pytest.raises(BadDataError, match="'perturbed_answer' is 'Bob'; it must be a list of texts"):
         load_tofu(tmp_path, "retain_perturbed")
+
+
+def test_mmlu_is_read_as_published_and_with_a_header(tmp_path: Path):
+    (tmp_path / "law_dev.csv").write_text('"What, then?",one,two,three,four,C\n')
+    (tmp_path / "art_dev.csv").write_text("question,choice0,choice1,choice2,choice3,answer\nWho?,a,b,c,d,0\n")
+    assert load_mmlu(tmp_path, "dev") == [
+        {"question": "Who?", "choices": ["a", "b", "c", "d"], "answer": 0, "task": "art"},
+        {"question": "What, then?", "choices": ["one", "two", "three", "four"], "answer": 2, "task": "law"},
+    ]
+    for wrong in ("Who?,a,b,c,d,E\n", "Who?,a,b,c,1\n"):
+        (tmp_path / "law_dev.csv").write_text(wrong)
+        with pytest.raises(BadDataError, match="law_dev.csv, row 1: .* the right one as A to D"):
+            load_mmlu(tmp_path, "dev")
+    with pytest.raises(BadDataError, match="has no SUBJECT_test.csv"):
+        load_mmlu(tmp_path)
+
+
+def test_a_data_set_is_a_folder_or_comes_from_the_hub(tmp_path: Path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **how: asked.update(how, name=name) or "/there"
+    )
+    assert data_folder(tmp_path) == tmp_path and data_folder("no such folder") == Path("no such folder")
+    assert data_folder("locuslab/TOFU") == Path("/there")
+    assert (asked["name"], asked["repo_type"]) == ("locuslab/TOFU", "dataset")
+
+    def cut(*_, **__):
+        raise OSError("no way out")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cut)
+    with pytest.raises(BadDataError, match="locuslab/TOFU is no folder here.*no way out"):
+        data_folder("locuslab/TOFU")
 
 
 def test_a_file_cut_off_in_the_middle_is_refused(tmp_path: Path):
