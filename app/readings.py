@@ -78,16 +78,25 @@ def opened(model: HookedModel, rule: GuardRule, examples: Sequence[Example]) -> 
 def exhibits(
     model: HookedModel, concept: Concept, edits: Sequence[Edit], book: AnswerBook, seed: int = 0
 ) -> list[Exhibit]:
-    """Some test pictures with what is asked about them, drawn by seed."""
+    """Some test pictures with what is asked about them, drawn by seed; of texts some of every role."""
     chosen: dict[str, list[Example]] = {}
     for part, count in zip((concept.test.forget, concept.test.without), EXHIBITS, strict=True):
-        groups = [example.group for example in one_per_group(part)]
+        groups = one_per_group(example for example in part if role(example, concept))
         random.Random(seed).shuffle(groups)
-        chosen |= {group: [example for example in part if example.group == group] for group in groups[:count]}
+        if groups and groups[0].image is None:
+            groups = _in_turns(groups, concept)
+        for first in groups[:count]:
+            chosen[first.group] = [example for example in part if example.group == first.group]
     scores = evaluate(model, concept, edits, [e for asked in chosen.values() for e in asked], before=book, resamples=1)
     return [
         _exhibit(asked, [s for s in scores.samples if s.group == group], concept) for group, asked in chosen.items()
     ]
+
+
+def _in_turns(texts: Sequence[Example], concept: Concept) -> list[Example]:
+    """One text of every role, then another of each: a text asks one thing, where a picture has questions of all."""
+    piles = [[text for text in texts if role(text, concept) == name] for name in SHOWN]
+    return [pile[turn] for turn in range(len(texts)) for pile in piles if turn < len(pile)]
 
 
 def _exhibit(asked: Sequence[Example], samples: Sequence[Sample], concept: Concept) -> Exhibit:

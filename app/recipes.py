@@ -24,7 +24,9 @@ def described(recipe: Recipe, folder: Path) -> dict[str, Any]:
         shapes = {name: list(tensor.shape) for name, tensor in parts.tensors.items()}
         place = None if parts.site is None else str(parts.site)
         kind = getattr(edit, "kind", type(edit).__name__)
-        edits.append({"kind": kind, "site": place, "settings": parts.settings, "gate": gate, "tensors": shapes})
+        told = [what for one in edit.each() if (what := getattr(one, "gives_away", ""))]
+        about = {"kind": kind, "site": place, "settings": parts.settings, "gate": gate, "tensors": shapes}
+        edits.append(about | {"gives_away": ", ".join(told)})
     return {
         "concept": recipe.concept,
         "model": recipe.model,

@@ -275,7 +275,9 @@ def recipe_tables(about: Mapping[str, Any]) -> list[Any]:
     for edit in about["edits"]:
         cells = (edit["kind"], edit["site"] or "everywhere", edit["settings"], edit["gate"] or "none")
         table.add_row(*(_listed(cell) if isinstance(cell, dict) else cell for cell in cells))
-    return [top, table]
+    told = [edit["gives_away"] for edit in about["edits"] if edit["gives_away"]]
+    warning = f"This recipe holds {', '.join(told)}, in plain text: keep it as you would keep the forget set."
+    return [top, table, *([Text(warning, style="yellow")] if told else [])]
 
 
 def plan_table(about: Mapping[str, Any]) -> Table:
@@ -356,4 +358,19 @@ def removal_table(result: Mapping[str, Any]) -> Table:
     for method, row in result["methods"].items():
         speed = "-" if not row.get("ms") or row["ms"]["value"] is None else f"{row['ms']['value']:.1f}"
         table.add_row(method, *(short(row.get(name)) for name in columns), speed)
+    return table
+
+
+def many_table(result: Mapping[str, Any]) -> Table:
+    """Means over the measured concepts per method and number of concepts removed at once, and milliseconds per token."""
+    table = _table(f"{len(result['measured'])} concepts on {result['model']}, removed among others: mean over concepts")
+    columns = ("UAd", "UAg", "IRA", "CRA", "COA")
+    for column in ("method", "at once", *columns, "pairs in conflict", "ms/token", "one by one", "bare"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for method in result["methods"]:
+        for count, entry in result["many"].items():
+            row = entry["methods"][method]
+            ms = [f"{row['ms'][name]:.1f}" for name in ("together", "one by one", "bare")]
+            cells = [short(row["metrics"][name]) for name in columns]
+            table.add_row(method, count, *cells, str(row["pairs in conflict"]), *ms)
     return table

@@ -60,7 +60,8 @@ class GuardRule(DecodingRule):
     """Penalised beam search on prompts that the gate takes, away from the stored answers nearest to the prompt.
 
     GUARD (arXiv 2505.13312). The forget set is kept and needed at inference, and so is what it says: a recipe of this
-    edit gives away its answers to whoever reads it.
+    edit gives away its answers to whoever reads it. Hashes of token sequences would not keep them: one token at a time
+    they are guessed from a vocabulary, and the soft match needs vectors, whose nearest embeddings are the words.
     """
 
     site: Site
@@ -84,6 +85,8 @@ class GuardRule(DecodingRule):
     _embed: list[Any] = field(default_factory=list, repr=False)
 
     kind: ClassVar[str] = "guard"
+    gives_away: ClassVar[str] = "the answers that it keeps from being said"
+    """What whoever reads a recipe of this edit learns."""
 
     def opens(self, model: HookedModel, batch: Batch) -> Bool[Tensor, " b"]:
         """Which prompts are decoded under the rule."""

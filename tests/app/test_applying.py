@@ -25,7 +25,9 @@ from app.cli import main
 from app.items import Item, Picture, UnreadablePictureError, read_items
 from app.planning import plan
 from concept_forget.directions import FeatureRows
-from concept_forget.edits import FeatureClamp, ImageGate, PromptEdit, Shift
+from concept_forget.edits import FeatureClamp, GuardRule, ImageGate, PromptEdit, Shift
+from concept_forget.edits.guard import PromptGate
+from concept_forget.methods import Guard
 from concept_forget.provenance import hash_tensors
 from concept_forget.recipe import Recipe, RecipeError
 from concept_forget.sites import Site
@@ -334,6 +336,16 @@ def test_batches_are_of_one_kind_and_of_similar_length(tiny_llava, folder):
             len(tiny_llava.tokenizer(items[index].prompt, add_special_tokens=False)["input_ids"]) for index in batch
         ]
         assert max(lengths) - min(lengths) < 8
+
+
+def test_show_says_when_a_recipe_holds_what_it_hides(tiny_llama, tmp_path, capsys):
+    gate = PromptGate(torch.zeros(8), torch.ones(8), ((torch.zeros(2, 8), torch.zeros(2)),))
+    rule = GuardRule(Site("text", 2, "resid"), gate, (("Kestrel",),), torch.ones(1, 8), (0,))
+    for edit, warned in ((rule, True), (PromptEdit("no"), False)):
+        Recipe.of(tiny_llama, "ada", (edit,), Guard()).save(tmp_path / str(warned))
+        with pytest.raises(SystemExit):
+            main(["recipe", "show", str(tmp_path / str(warned))])
+        assert ("in plain text" in " ".join(capsys.readouterr().out.split())) == warned
 
 
 def test_bad_input_is_exit_2_and_4_bit_without_its_package_is_told(tmp_path, capsys):
