@@ -15,7 +15,6 @@ from app.bench import METRICS, Cells, thinned, value
 from app.choosing import Choosing
 from app.dictionaries import Progress, dictionary_for, rankings, stage
 from app.doors import door_notes
-from app.many_concepts import COUNTS, many_concepts
 from app.opening import find_site, open_model
 from app.readings import gate_on_test
 from app.removal_fitting import FEW, REMOVAL, Fitted, Fitter, check_method, read_prior
@@ -70,13 +69,12 @@ def bench_removal(
     out: Path,
     *,
     prior: Path | None = None,
-    counts: Sequence[int] = COUNTS,
     resume: bool = False,
     device: str = "",
     choosing: Choosing = FEW,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Every concept by every method, then many concepts at once; writes cells.jsonl as it goes, then removal.json.
+    """Every concept by every method; writes cells.jsonl as it goes, then removal.json.
 
     `prior` is the result of an earlier bench on the same pool, whose settings (chosen on validation) are taken over.
     Only concepts that the model demonstrably knows from pictures are scored (`grounding`, judged on validation).
@@ -95,20 +93,12 @@ def bench_removal(
         cells.add(shared.cell(concept, method))
     chosen = [cells.done[concept, method] for concept in concepts for method in request.methods]
     scored = [cell for cell in chosen if cell["grounding"]["known"]]
-    many = out / "many.json"
-    found: dict[str, Any] = json.loads(many.read_text(encoding="utf-8")) if resume and many.is_file() else {}
-    for count in [count for count in counts if count <= len(concepts) and str(count) not in found]:
-        if progress:
-            progress("many concepts at once", count, max(counts))
-        found[str(count)] = many_concepts(shared, concepts, count)
-        write_atomic(many, json.dumps(found, indent=1) + "\n")
     result = {
         "schema": SCHEMA,
         **asdict(request),
         "concepts": len(concepts),
         "scored": len({cell["concept"] for cell in scored}),
         "methods": summary(scored, request.methods),
-        "many": found,
         "seconds": round(time.perf_counter() - started, 1),
         "versions": versions(),
         "cells": [{k: v for k, v in cell.items() if k != "key"} for cell in chosen],
@@ -131,8 +121,8 @@ class Shared:
         self.request, self.device, self.prior, self.choosing = request, device, prior, choosing
         self.progress = progress
         self.pool = Pool(request.pool, request.seed)
-        self._edits: dict[tuple[str, str], Fitted] = {}
-        self._of: tuple[str, Concept, Fitter, dict[str, Any], ProbeData] | None = None
+        self._of: tuple[str, Concept, Fitter] | None = None
+        self._known: tuple[str, dict[str, Any], ProbeData] | None = None
 
     @cached_property
     def model(self) -> HookedModel:
@@ -162,8 +152,8 @@ class Shared:
         rows = {name: [i for i, names in enumerate(shows) if name in names] for name in FAMILIES}
         return distances({name: self.moments.mean[some].float().mean(0) for name, some in rows.items() if some})
 
-    def fitter(self, name: str) -> tuple[Concept, Fitter, dict[str, Any], ProbeData]:
-        """A concept with what its methods share."""
+    def fitter(self, name: str) -> tuple[Concept, Fitter]:
+        """A concept with what fits its methods."""
         if self._of is None or self._of[0] != name:
             concept = thinned(self.pool.concept(name), self.request.train_questions, self.request.seed)
             split = self.moments.split_by_label(name, FAMILIES)
@@ -175,22 +165,26 @@ class Shared:
                 return ranked[score]
 
             fitter = Fitter(self.model, concept, by, self.prior, self.book, self.request.seed, self.choosing)
+            self._of = name, concept, fitter
+        return self._of[1:]
+
+    def known(self, name: str) -> tuple[dict[str, Any], ProbeData]:
+        """Whether the model knows a concept, and what probes of it are trained on."""
+        if self._known is None or self._known[0] != name:
+            concept, _ = self.fitter(name)
             asked = [example for part in concept.validation for example in part]
             ground = grounding(self.model, concept, asked, limit=12, seed=self.request.seed).to_json()
-            data = probe_data(concept, self.request.probes, self.request.seed)
-            self._of = name, concept, fitter, ground, data
-        return self._of[1:]
+            self._known = name, ground, probe_data(concept, self.request.probes, self.request.seed)
+        return self._known[1:]
 
     def fitted(self, name: str, method: str) -> Fitted:
         """The edit of one concept by one method, as in its cell."""
-        if (name, method) not in self._edits:
-            self._edits[name, method] = self.fitter(name)[1](method)
-        return self._edits[name, method]
+        return self.fitter(name)[1](method)
 
     def cell(self, name: str, method: str) -> dict[str, Any]:
         """One concept by one method: fitted on train, chosen on validation, measured on test."""
         started, request = time.perf_counter(), self.request
-        concept, _, ground, data = self.fitter(name)
+        (concept, _), (ground, data) = self.fitter(name), self.known(name)
         made = self.fitted(name, method)
         scores = evaluate(
             self.model, concept, [made.edit], before=self.book, limit=request.questions, seed=request.seed

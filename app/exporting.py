@@ -132,13 +132,18 @@ class _Exporting:
         return self._finished("approximate", error, kl, reason, numbers)
 
     def _probes(self) -> list[Any]:
-        """Batches to compare on: what shows the concept and what does not; without a concept noise and a few words."""
+        """Batches to compare on: questions about the concept where it is shown, and what does not show it.
+
+        Without a concept noise and a few words. Questions about something else do not tell whether an edit is there.
+        """
         model = self.model
         if self.concept is None:
             words = ["What is shown here?", "Tell me something.", "Yes or no?", "Which one is it?"]
             return [noise_batch(model), model.prepare(words)]
         made = []
-        for part in (self.concept.validation.forget, self.concept.validation.without):
+        shown, without = self.concept.validation.forget, self.concept.validation.without
+        about = tuple(example for example in shown if example.about == self.concept.name)
+        for part in (about or shown, without):
             chosen = one_per_group(part)[:24]
             images = [example.image for example in chosen]
             prompts = [example.prompt for example in chosen]

@@ -362,7 +362,7 @@ def removal_table(result: Mapping[str, Any]) -> Table:
 
 
 def many_table(result: Mapping[str, Any]) -> Table:
-    """Means over the measured concepts per method and number of concepts removed at once, and milliseconds per token."""
+    """Means over the measured concepts per method and number removed at once, and milliseconds per token."""
     table = _table(f"{len(result['measured'])} concepts on {result['model']}, removed among others: mean over concepts")
     columns = ("UAd", "UAg", "IRA", "CRA", "COA")
     for column in ("method", "at once", *columns, "pairs in conflict", "ms/token", "one by one", "bare"):

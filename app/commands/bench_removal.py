@@ -1,4 +1,4 @@
-"""`concept-forget bench removal`: every concept by every kind of edit, with an attacker, and many concepts at once."""
+"""`concept-forget bench removal`: every concept by every kind of edit, with an attacker."""
 
 from __future__ import annotations
 
@@ -35,9 +35,6 @@ def removal(
         Path | None,
         typer.Option("--settings", help="A bench.json on the same pool: take over the settings it chose."),
     ] = None,
-    counts: Annotated[
-        list[int] | None, typer.Option("--many", help="Concepts removed at once; repeatable, 0 for none.")
-    ] = None,
     site: SiteName = "",
     dictionary: Dictionary = "",
     questions: Annotated[int, typer.Option(help="Test questions per metric and concept.", min=1)] = 24,
@@ -61,7 +58,6 @@ def removal(
 
         from app.bench_removal import RemovalRequest
         from app.bench_removal import bench_removal as work
-        from app.many_concepts import COUNTS
 
         request = RemovalRequest(
             model=model, site=site, dictionary=dictionary, seed=seed, questions=questions, items=items
@@ -74,7 +70,6 @@ def removal(
             request,
             out,
             prior=settings,
-            counts=COUNTS if counts is None else [count for count in counts if count],
             resume=resume,
             device=device,
             progress=progress,
@@ -83,8 +78,6 @@ def removal(
 
         made = {"leaks": figures_removal.leaks(result["methods"])}
         made["damage"] = figures_removal.damage_by_distance(result["methods"])
-        if result["many"]:
-            made["many"] = figures_removal.many_at_once(result["many"])
         figures.write_figures(out / "figures", made)
     judged = "residual_clamp" if "residual_clamp" in result["methods"] else list(result["methods"])[-1]
     overall = result["methods"][judged]

@@ -1,4 +1,4 @@
-"""`bench removal` on the random model: every method, cell by cell, resumed, and many concepts at once."""
+"""`bench removal` on the random model: every method, cell by cell, resumed."""
 
 import json
 
@@ -8,7 +8,7 @@ from analysis.audit import Budget
 from analysis.audit.crop import Crop
 from analysis.audit.direct import Direct
 from app import bench_removal as bench
-from app import many_concepts, removal_measuring
+from app import removal_measuring
 from app.bench_removal import RemovalRequest, summary
 from app.choosing import Choosing
 from app.removal_fitting import REMOVAL, NotThatBench, read_prior
@@ -32,7 +32,6 @@ def opened(workbench, monkeypatch):
     monkeypatch.setattr(
         removal_measuring, "budget", lambda each: Budget("two attacks", (Direct(), Crop(keep=(0.8,))), each)
     )
-    monkeypatch.setattr(many_concepts, "METHODS", ("gated_clamp",))
     monkeypatch.setattr(DiffMeans, "grid", lambda self: (self,))
     monkeypatch.setattr(GatedClamp, "grid", lambda self: (self,))
     return workbench
@@ -40,7 +39,7 @@ def opened(workbench, monkeypatch):
 
 def test_it_runs_resumes_and_knows_what_it_measured(opened, random_dictionary, tmp_path, monkeypatch):
     asked, few = request(random_dictionary), Choosing(1, 1, 1)
-    first = bench.bench_removal(asked, tmp_path, counts=(1,), choosing=few)
+    first = bench.bench_removal(asked, tmp_path, choosing=few)
     assert len((tmp_path / "cells.jsonl").read_text().splitlines()) == 2
     cells = {(cell["concept"], cell["method"]): cell for cell in first["cells"]}
     untouched = cells["red", "none"]
@@ -49,16 +48,13 @@ def test_it_runs_resumes_and_knows_what_it_measured(opened, random_dictionary, t
     several = cells["red", "doors"]
     assert len(several["paths"]["alone"]) == len(doors(opened))
     assert several["paths"]["picture"] < 1e-3
-    assert set(first["many"]) == {"1"}
-    assert first["many"]["1"]["removed"] == ["red"]
     # a random model knows nothing, so nothing may be scored
     assert first["scored"] == 0
     assert first["methods"]["none"]["UAd"]["n"] == 0
     monkeypatch.setattr(bench, "open_model", lambda *_: pytest.fail("nothing was left to do"))
-    again = bench.bench_removal(asked, tmp_path, counts=(1,), choosing=few, resume=True)
+    again = bench.bench_removal(asked, tmp_path, choosing=few, resume=True)
     assert again["cells"] == first["cells"]
-    assert again["many"] == first["many"]
-    assert json.loads((tmp_path / "removal.json").read_text())["many"] == first["many"]
+    assert json.loads((tmp_path / "removal.json").read_text())["cells"] == first["cells"]
 
 
 @pytest.mark.usefixtures("opened")
@@ -67,7 +63,7 @@ def test_settings_of_an_earlier_bench_are_taken_over(random_dictionary, tmp_path
     chosen = {"method": "clamp", "k": 3, "action": "zero", "gamma": 0.0, "ranking": "contrast"}
     prior.write_text(json.dumps({"cells": [{"concept": "red", "method": "clamp", "settings": chosen}]}))
     asked = request(random_dictionary, concepts=("red",), methods=("clamp",))
-    found = bench.bench_removal(asked, tmp_path / "out", prior=prior, counts=(), choosing=Choosing(1, 1, 1))
+    found = bench.bench_removal(asked, tmp_path / "out", prior=prior, choosing=Choosing(1, 1, 1))
     assert {k: found["cells"][0]["settings"][k] for k in chosen} == chosen
     (tmp_path / "wrong.json").write_text("{}")
     with pytest.raises(NotThatBench, match="no bench"):
@@ -100,4 +96,4 @@ def test_means_are_paired_with_sauce_mode():
 def test_every_method_has_a_name_that_is_refused_if_wrong(random_dictionary, tmp_path):
     asked = request(random_dictionary, concepts=("red",), methods=("nonsense",))
     with pytest.raises(LookupError, match=", ".join(REMOVAL[:2])):
-        bench.bench_removal(asked, tmp_path, counts=(), choosing=Choosing(1, 1, 1))
+        bench.bench_removal(asked, tmp_path, choosing=Choosing(1, 1, 1))

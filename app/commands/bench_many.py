@@ -1,0 +1,76 @@
+"""`concept-forget bench many`: many concepts removed at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.shared import (
+    Device,
+    Dictionary,
+    Json,
+    Model,
+    Resume,
+    Seed,
+    SiteName,
+    emit,
+    progress_bar,
+    quiet_stdout,
+    show,
+)
+
+
+def many(
+    model: Model = "tiny-llava",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for many.json and every edit as a recipe.")] = Path(
+        "runs/many"
+    ),
+    concepts: Annotated[list[str] | None, typer.Option("--concept", "-c", help="Only these; repeatable.")] = None,
+    methods: Annotated[list[str] | None, typer.Option("--method", help="Only these; repeatable.")] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option("--settings", help="A bench.json on the same pool: take over the settings it chose."),
+    ] = None,
+    counts: Annotated[list[int] | None, typer.Option("--count", help="Concepts removed at once; repeatable.")] = None,
+    site: SiteName = "",
+    dictionary: Dictionary = "",
+    questions: Annotated[int, typer.Option(help="Test questions per metric and concept.", min=1)] = 24,
+    seed: Seed = 0,
+    device: Device = "",
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Ever more concepts at once: the metrics of the same ten, speed, and which removals pull at the same thing.
+
+    [bold]Example[/bold]   concept-forget bench many --model tiny-llava --settings docs/results/sauce60.json --resume
+    """
+    with quiet_stdout(json), progress_bar(quiet=json) as progress:
+        from dataclasses import replace
+
+        from app.bench_removal import RemovalRequest
+        from app.many_concepts import COUNTS, METHODS, bench_many
+
+        request = RemovalRequest(
+            model=model,
+            site=site,
+            dictionary=dictionary,
+            seed=seed,
+            questions=questions,
+            methods=tuple(methods or METHODS),
+        )
+        if concepts:
+            request = replace(request, concepts=tuple(concepts))
+        result = bench_many(
+            request, out, prior=settings, counts=counts or COUNTS, resume=resume, device=device, progress=progress
+        )
+        from analysis import figures, figures_removal
+
+        figures.write_figures(out / "figures", {"many": figures_removal.many_at_once(result["many"])})
+    if json:
+        emit({**result, "out": str(out)})
+        return
+    from app.tables import many_table
+
+    show(many_table(result), f"\nEvery number: [bold]{out / 'many.json'}[/bold]")
