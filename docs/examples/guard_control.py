@@ -22,6 +22,7 @@ from concept_forget.concepts import Concept, Example, ExampleSet, ForgetRequest,
 from concept_forget.edits import Edit
 from concept_forget.evaluation.answers import answers, ask
 from concept_forget.evaluation.judge import mentions, yes_or_no
+from concept_forget.evaluation.text import PerItem
 from concept_forget.methods import Guard
 from concept_forget.methods.guard import read_prompts
 from concept_forget.model import HookedModel
@@ -30,6 +31,7 @@ from concept_forget.worlds import text
 
 KINDS = ("short", "yesno", "caption")
 """What can be held out of the gate's training."""
+KEYS = ("recall", "leak")
 
 
 def probes_about(name: str, concept: Concept) -> dict[str, list[Example]]:
@@ -58,8 +60,8 @@ def held_out(concept: Concept, kind: str) -> Concept:
     return replace(concept, train=ExampleSet(forget, concept.train.near, concept.train.retain))
 
 
-def table(model: HookedModel, rule: Edit, probes: dict[str, list[Example]]) -> dict[str, dict[str, float]]:
-    """By type: questions, share known before, share the gate takes, share known after, on what was known before."""
+def table(model: HookedModel, rule: Edit, probes: dict[str, list[Example]]) -> dict[str, dict[str, Any]]:
+    """By type, of what was known before: which the gate takes, which are known after, and the fact asked for."""
     rows = {}
     for kind, examples in probes.items():
         before = answers(model, examples)
@@ -69,12 +71,27 @@ def table(model: HookedModel, rule: Edit, probes: dict[str, list[Example]]) -> d
         opened = rule.gate.opens(read_prompts(model, known, rule.site))  # type: ignore[attr-defined]
         leak = [knows(e, said) for e, said in zip(known, ask(model, known, [rule]).texts, strict=True)]
         rows[kind] = {
-            "n": len(known),
-            "before": len(known) / len(examples),
-            "recall": float(opened.float().mean()),
-            "leak": sum(leak) / len(leak),
+            "asked": len(examples),
+            "opened": opened.tolist(),
+            "leaked": leak,
+            "groups": [example.group or f"{example.about}: {example.answer}" for example in known],
         }
     return rows
+
+
+def summary(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """By what was held out and by type: recall and leak over all people, 95% intervals over their facts."""
+    found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for hold in dict.fromkeys(entry["held out"] for entry in results):
+        mine = [entry["types"] for entry in results if entry["held out"] == hold]
+        for kind in dict.fromkeys(kind for types in mine for kind in types):
+            rows = [types[kind] for types in mine if kind in types]
+            groups = tuple(group for row in rows for group in row["groups"])
+            found[hold][kind] = {"n": len(groups)} | {
+                name: PerItem(tuple(float(value) for row in rows for value in row[key]), groups).measured().to_json()
+                for name, key in (("recall", "opened"), ("leak", "leaked"))
+            }
+    return dict(found)
 
 
 def kept(model: HookedModel, rule: Edit, concept: Concept, seed: int = 0) -> dict[str, Any]:
@@ -114,7 +131,7 @@ def timed(model: HookedModel, rule: Edit, examples: Sequence[Example]) -> dict[s
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The control for some people; returns what it writes to results.json."""
+    """The control for some people; returns what it writes to results.json for each of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--model", default="tiny-llama")
     parser.add_argument("--people", type=int, default=3)
@@ -139,9 +156,13 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 entry["ms alone, others"] = timed(model, rule, concept.test.near[:10])
             results.append(entry)
             show(f"{name}, held out: {hold or 'nothing'}")
-            for kind, row in entry["types"].items():
-                show(f"  {kind:22s} n {row['n']:3d}  gate recall {row['recall']:.2f}  leak {row['leak']:.2f}")
-            write_atomic(given.out / "results.json", json.dumps(results, indent=1))
+            pooled = summary(results)
+            write_atomic(given.out / "results.json", json.dumps({"summary": pooled, "people": results}, indent=1))
+    for hold, rows in summary(results).items():
+        show(f"Held out: {hold or 'nothing'}")
+        for kind, row in rows.items():
+            cells = (f"{row[key]['value']:.2f} ({row[key]['low']:.2f} to {row[key]['high']:.2f})" for key in KEYS)
+            show(f"  {kind:22s} n {row['n']:3d}  gate recall {next(cells)}  leak {next(cells)}")
     return results
 
 

@@ -23,6 +23,7 @@ from app.commands.shared import show
 from concept_forget.concepts import Concept, Example, ExampleSet, ForgetRequest
 from concept_forget.directions import FeatureSet
 from concept_forget.edits import Edit
+from concept_forget.evaluation.text import PerItem
 from concept_forget.methods import Clamp, RandomFeatures
 from concept_forget.model import HookedModel
 from concept_forget.provenance import write_atomic
@@ -42,6 +43,7 @@ BEGINNINGS = (
     "One day, a boy heard a loud bark. It was a",
     "The girl threw the ball. It was fetched by her",
 )
+TOLD = "{value:.2f} ({low:.2f} to {high:.2f}, n {n})"
 TOKENS = 192
 """How much of each story is read; the model was trained on 512."""
 
@@ -67,14 +69,19 @@ def read_stories(root: Path, model: HookedModel, count: int) -> list[str]:
     return model.tokenizer.batch_decode(ids)
 
 
-def concept_of(stories: Sequence[str], word: str) -> Concept:
-    """Stories with the word, with other animals, with none; 6 in 10 to fit on, 2 to choose on, 2 to report on."""
+def concept_of(stories: Sequence[str], word: str, seed: int = 0) -> Concept:
+    """Stories with the word, with other animals, with none; 6 in 10 to fit on, 2 to choose on, 2 to report on.
+
+    The seed deals them.
+    """
     kin = [animal for animal in ANIMALS if animal != word]
     parts: tuple[list[Example], ...] = ([], [], [])
     for number, text in enumerate(stories):
         part = 0 if says(text, word) else 1 if any(says(text, animal) for animal in kin) else 2
         shows = frozenset({word}) if part == 0 else frozenset()
         parts[part].append(Example(text, "", shows=shows, group=f"story {number}"))
+    for part in parts:
+        random.Random(seed).shuffle(part)
     splits = []
     for start, end in ((0.0, 0.6), (0.6, 0.8), (0.8, 1.0)):
         cut = [tuple(part[round(start * len(part)) : round(end * len(part))]) for part in parts]
@@ -94,9 +101,10 @@ def places(examples: Sequence[Example], words: Sequence[str], count: int, seed: 
 
 
 @torch.no_grad()
-def log_likelihood(model: HookedModel, examples: Sequence[Example], edits: Sequence[Edit] = ()) -> float:
-    """Mean log-probability per token of the answers, or where there is none of the whole text."""
-    total, count = 0.0, 0
+def likelihoods(model: HookedModel, examples: Sequence[Example], edits: Sequence[Edit] = ()) -> PerItem:
+    """Log-probability of every token of the answers, or where there is none of the whole text; groups are stories."""
+    values: list[float] = []
+    groups: list[str] = []
     for start in range(0, len(examples), 16):
         part = examples[start : start + 16]
         answers = [example.answer for example in part] if part[0].answer else None
@@ -104,8 +112,15 @@ def log_likelihood(model: HookedModel, examples: Sequence[Example], edits: Seque
         logits = model.run(batch, edits=edits, logits="all").logits[:, :-1].float().log_softmax(-1)
         mask = batch.tokens.text_mask if batch.tokens.answer_mask is None else batch.tokens.answer_mask
         found = logits.gather(2, batch.inputs["input_ids"][:, 1:, None])[..., 0]
-        total, count = total + float(found[mask[:, 1:]].sum()), count + int(mask[:, 1:].sum())
-    return total / max(1, count)
+        for number, (row, counted) in enumerate(zip(found, mask[:, 1:], strict=True), start):
+            values += row[counted].tolist()
+            groups += [examples[number].group or f"#{number}"] * int(counted.sum())
+    return PerItem(tuple(values), tuple(groups))
+
+
+def log_likelihood(model: HookedModel, examples: Sequence[Example], edits: Sequence[Edit] = ()) -> float:
+    """Its mean over all tokens."""
+    return likelihoods(model, examples, edits).mean
 
 
 def tell(model: HookedModel, word: str, edits: Sequence[Edit], each: int, seed: int = 0) -> list[str]:
@@ -118,23 +133,28 @@ def tell(model: HookedModel, word: str, edits: Sequence[Edit], each: int, seed: 
     return said.texts
 
 
-def measured(model: HookedModel, concept: Concept, edits: Sequence[Edit], each: int) -> dict[str, Any]:
-    """Test stories under edits: how likely the word, other animals and other stories are, and what the model tells."""
-    word, test = concept.name, concept.test
-    stories = tell(model, word, edits, each)
-    return {
-        f"log p({word})": log_likelihood(model, places(test.forget, [word], 64), edits),
-        "log p(other animals)": log_likelihood(model, places(test.near, [a for a in ANIMALS if a != word], 96), edits),
-        "loss, stories of other animals": -log_likelihood(model, test.near[:64], edits),
-        "loss, stories without animals": -log_likelihood(model, test.retain[:64], edits),
-        "stories with the word": sum(says(text, word) > 0 for text in stories) / len(stories),
-        "stories with another animal": sum(any(says(t, a) for a in ANIMALS if a != word) for t in stories)
-        / len(stories),
-        "different words in ten": 10
-        * sum(len(set(t.lower().split())) / max(1, len(t.split())) for t in stories)
-        / len(stories),
-        "story": stories[0],
+def measured(model: HookedModel, concept: Concept, edits: Sequence[Edit], each: int, seed: int = 0) -> dict[str, Any]:
+    """Test stories under edits: how likely the word, other animals and other stories are, and what the model tells.
+
+    With 95% intervals over stories, those of the test split or those told.
+    """
+    word, test, kin = concept.name, concept.test, [animal for animal in ANIMALS if animal != concept.name]
+    stories = tell(model, word, edits, each, seed)
+    read = {
+        f"log p({word})": places(test.forget, [word], 64),
+        "log p(other animals)": places(test.near, kin, 96),
+        "log p, stories of other animals": test.near[:64],
+        "log p, stories without animals": test.retain[:64],
     }
+    told = {
+        "stories with the word": [float(says(text, word) > 0) for text in stories],
+        "stories with another animal": [float(any(says(text, animal) for animal in kin)) for text in stories],
+        "different words in ten": [10 * len(set(t.lower().split())) / max(1, len(t.split())) for t in stories],
+    }
+    numbers = {name: likelihoods(model, examples, edits).measured().to_json() for name, examples in read.items()}
+    alone = tuple(f"#{number}" for number in range(len(stories)))
+    numbers |= {name: PerItem(tuple(values), alone).measured().to_json() for name, values in told.items()}
+    return {**numbers, "story": stories[0]}
 
 
 def features_of(model: HookedModel, concept: Concept, dictionary: SaeDictionary) -> FeatureSet:
@@ -164,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
     root = data_root(given.data)
     model = HookedModel.load(str(root / MODEL))
-    concept = concept_of(read_stories(root, model, given.stories), given.word)
+    concept = concept_of(read_stories(root, model, given.stories), given.word, given.seed)
     counts = {name: [len(part) for part in getattr(concept, name)] for name in ("train", "validation", "test")}
     show(f"Stories with {given.word}, with other animals, with none: {counts}")
 
@@ -181,16 +201,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     show(f"Chosen on validation: {method.settings()}; features {where.indices[: method.k].tolist()}")
     results: dict[str, Any] = {"counts": counts, "dictionary": card, "method": method.settings(), "tried": tried}
     results["features"] = where.indices[: method.k].tolist()
-    results["before"] = measured(model, concept, [], given.each)
-    results["clamp"] = measured(model, concept, [method.fit(model, request, where)], given.each)
-    results["random features"] = [
-        measured(model, concept, [RandomFeatures(of=method).fit(model, replace(request, seed=seed), where)], given.each)
-        for seed in range(3)
-    ]
+    results["before"] = measured(model, concept, [], given.each, given.seed)
+    results["clamp"] = measured(model, concept, [method.fit(model, request, where)], given.each, given.seed)
+    chance = [RandomFeatures(of=method).fit(model, replace(request, seed=seed), where) for seed in range(3)]
+    results["random features"] = [measured(model, concept, [edit], given.each, given.seed) for edit in chance]
     write_atomic(given.out / "results.json", json.dumps(results, indent=1))
     for name in results["before"]:
         row = [results["before"][name], results["clamp"][name], *(one[name] for one in results["random features"])]
-        show(f"{name}: " + "  |  ".join(f"{v:.3f}" if isinstance(v, float) else v for v in row))
+        show(f"{name}: " + "  |  ".join(v if isinstance(v, str) else TOLD.format(**v) for v in row))
     return results
 
 

@@ -31,6 +31,7 @@ def test_stories_are_told_apart_by_what_is_in_them(example):
     concept = example.concept_of(stories, "dog")
     assert [len(part) for part in concept.train] == [6, 6, 6]
     assert all("dog" in e.prompt for part in (concept.train, concept.test) for e in part.forget)
+    assert example.concept_of(stories, "dog", seed=1).test != concept.test, "the seed deals the stories"
     assert all("cat" in e.prompt for e in concept.train.near) and all("girl" in e.prompt for e in concept.test.retain)
 
 
@@ -68,5 +69,5 @@ def test_the_example_ends_in_results(example, data: Path, tmp_path: Path):
     results = example.main([*arguments, "--k", "2", "--gamma", "-2"])
     assert json.loads((tmp_path / "results.json").read_text())["features"] == results["features"]
     # Which way it goes is chance with a dictionary of 60 steps and one test story; that it goes anywhere is the edit.
-    assert results["clamp"]["log p(dog)"] != results["before"]["log p(dog)"]
+    assert results["clamp"]["log p(dog)"]["value"] != results["before"]["log p(dog)"]["value"]
     assert len(results["random features"]) == 3
