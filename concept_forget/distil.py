@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from concept_forget.concepts import Concept, Example, ExampleSet
-from concept_forget.edits import Edit, SiteEdit
+from concept_forget.edits import Edit, SiteEdit, WeightDelta
 from concept_forget.edits.base import NotBakeable
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
@@ -106,6 +107,24 @@ def distil(
         wrapped.merge_and_unload()
         original.requires_grad_(False)
     return Distilled(step, *best, sum(p.numel() for p in trained))
+
+
+def distilled(
+    model: HookedModel,
+    edits: Sequence[Edit],
+    concept: Concept,
+    settings: Distil | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> WeightDelta:
+    """What `distil` teaches a copy of the model, as a weight edit of the model itself, which stays as it was.
+
+    Raises as `distil` does. Holds the model twice while it learns.
+    """
+    copy = HookedModel(deepcopy(model.model), model.processor, model.name, model.revision)
+    distil(model, edits, copy, concept, settings, progress)
+    before = dict(model.model.named_parameters())
+    learned = {name: p.detach() - before[name].detach() for name, p in copy.model.named_parameters()}
+    return WeightDelta({name: delta for name, delta in learned.items() if bool((delta != 0).any())})
 
 
 class _Reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from transformers import AutoModelForImageTextToText
 from app.exporting import export
 from concept_forget.concepts import Concept, Example, ExampleSet
 from concept_forget.directions import FeatureRows
-from concept_forget.distil import Distil
+from concept_forget.distil import Distil, distilled
 from concept_forget.edits import (
     FeatureClamp,
     LowRank,
@@ -85,7 +86,7 @@ def test_without_an_exact_form_and_without_examples_it_is_hook_only(tiny_llava, 
     assert export(tiny_llava, Recipe.of(tiny_llava, "red", [PromptEdit("no red")]), tmp_path / "b").badge == "hook only"
 
 
-def test_a_clamp_is_distilled_and_measured_with_hooks_off(tiny_llava, picture, tmp_path):
+def red(picture) -> Concept:
     def part(start: int, shown: bool) -> tuple[Example, ...]:
         shows = frozenset({"red"} if shown else {"blue"})
         about = "red" if shown else "blue"
@@ -97,7 +98,27 @@ def test_a_clamp_is_distilled_and_measured_with_hooks_off(tiny_llava, picture, t
     def split(start: int) -> ExampleSet:
         return ExampleSet(part(start, True), part(start + 6, False), ())
 
-    concept = Concept("red", "colour", split(0), split(20), split(40))
+    return Concept("red", "colour", split(0), split(20), split(40))
+
+
+def test_what_is_distilled_stands_in_for_the_hook_as_a_weight_edit(tiny_llava, picture):
+    before, concept, edit = hash_tensors(tiny_llava.model.state_dict()), red(picture), clamp(tiny_llava)
+    settings = Distil(rank=4, steps=60, batch_size=8, every=30, learning_rate=1e-2)
+    learned = distilled(tiny_llava, [edit], concept, settings)
+    assert hash_tensors(tiny_llava.model.state_dict()) == before
+    asked = concept.test.forget
+    batch = tiny_llava.prepare([e.prompt for e in asked], [e.image for e in asked])
+    out = Site.parse("projector.out")
+    bare, hooked, trained = (
+        tiny_llava.run(batch, read=[out], edits=edits).activations[out] for edits in ([], [edit], [learned])
+    )
+    assert (trained - hooked).square().mean() < 0.5 * (bare - hooked).square().mean()
+    with pytest.raises(ValueError, match="change nothing"):
+        distilled(tiny_llava, [replace(edit, strength=0.0)], concept, settings)
+
+
+def test_a_clamp_is_distilled_and_measured_with_hooks_off(tiny_llava, picture, tmp_path):
+    concept = red(picture)
     before = hash_tensors(tiny_llava.model.state_dict())
     recipe = Recipe.of(tiny_llava, "red", [clamp(tiny_llava)])
     settings = Distil(rank=4, steps=60, batch_size=8, every=30, learning_rate=1e-2)
