@@ -32,27 +32,32 @@ class Asker:
         """An answer per item and what the hooks did."""
         answers: list[Answer | None] = [(None, None, image) if isinstance(image, str) else None for image in images]
         left = [row for row, answer in enumerate(answers) if answer is None]
+        batch = None
         try:
-            bad = self._too_long([items[row] for row in left], [images[row] for row in left])
+            batch = self._prepared(items, images, left, self.edits) if left else None
+            bad = [] if batch is None else self._too_long(batch)
         except (ValueError, RuntimeError, ArithmeticError, TypeError, IndexError):
             # one of them cannot be prepared: find out which, one by one
             bad = [self._alone(items[row], images[row]) for row in left]
         for row, reason in zip(left, bad, strict=True):
             if reason:
                 answers[row] = (None, None, reason)
-        left = [row for row, answer in enumerate(answers) if answer is None]
+        asked, left = left, [row for row, answer in enumerate(answers) if answer is None]
         hooks: list[dict[str, Any]] = []
-        for part in _parts(left, lambda rows: self._both(items, images, rows)):
+
+        def both(rows: list[int]) -> Any:
+            # what was prepared to be counted is asked as it is, unless rows were left out
+            whole = batch if rows == asked else None
+            return self._both(items, rows, images, whole or self._prepared(items, images, rows, self.edits))
+
+        for part in _parts(left, both):
             rows, (bare, edited, stats) = part
             hooks = stats if not hooks else [added(a, b) for a, b in zip(hooks, stats, strict=True)]
             for place, row in enumerate(rows):
                 answers[row] = (bare[place], edited[place], None)
         return [answer for answer in answers if answer is not None], hooks
 
-    def _too_long(self, items: Sequence[Item], images: Sequence[Any]) -> list[str]:
-        if not items:
-            return []
-        batch = self._prepared(items, images, self.edits)
+    def _too_long(self, batch: Any) -> list[str]:
         lengths = batch.tokens.mask.sum(1).tolist()
         room = None if self.limit is None else self.limit - self.new
         return [
@@ -64,13 +69,12 @@ class Asker:
 
     def _alone(self, item: Item, image: Any) -> str:
         try:
-            return self._too_long([item], [image])[0]
+            return self._too_long(self._prepared([item], [image], [0], self.edits))[0]
         except (ValueError, RuntimeError, ArithmeticError, TypeError, IndexError) as error:
             return f"It cannot be prepared for {self.model.name}: {error}"
 
-    def _both(self, items: Sequence[Item], images: Sequence[Any], rows: Sequence[int]) -> Any:
-        chosen, shown = [items[row] for row in rows], [images[row] for row in rows]
-        batch = self._prepared(chosen, shown, self.edits)
+    def _both(self, items: Sequence[Item], rows: Sequence[int], images: Sequence[Any], batch: Any) -> Any:
+        chosen = [items[row] for row in rows]
         edited = self._generated(chosen, batch, self.edits)
         stats = [stat.to_json() for stat in edited.hooks]
         if not self.bare:
@@ -78,12 +82,14 @@ class Asker:
         if self.honest and not any(stat["tokens"] for stat in stats):
             # every gate stayed shut: the model computed exactly what it would have computed bare
             return edited.texts, edited.texts, stats
-        plain = self._prepared(chosen, shown, ()) if self.rewords else batch
+        plain = self._prepared(items, images, rows, ()) if self.rewords else batch
         return self._generated(chosen, plain, ()).texts, edited.texts, stats
 
-    def _prepared(self, items: Sequence[Item], images: Sequence[Any], edits: Sequence[Edit]) -> Any:
-        shown = list(images) if images[0] is not None else None
-        return self.model.prepare([item.prompt for item in items], shown, edits=edits)
+    def _prepared(
+        self, items: Sequence[Item], images: Sequence[Any], rows: Sequence[int], edits: Sequence[Edit]
+    ) -> Any:
+        shown = [images[row] for row in rows] if images[rows[0]] is not None else None
+        return self.model.prepare([items[row].prompt for row in rows], shown, edits=edits)
 
     def _generated(self, items: Sequence[Item], batch: Any, edits: Sequence[Edit]) -> Any:
         pictures = [item.picture for item in items]
