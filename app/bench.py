@@ -96,7 +96,8 @@ def bench(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Every concept by every method; writes cells.jsonl as it goes and bench.json at the end, and gives its content."""
-    choosing = choosing or Choosing()
+    # as in the paper: chosen and judged on pictures as they are
+    choosing = choosing or Choosing(faint=False)
     concepts = tuple(find(name) for name in request.concepts)
     for name in request.methods:
         find_method(name)

@@ -11,8 +11,19 @@ from app.opening import PLUS, find_method
 from concept_forget.concepts import Concept, ForgetRequest
 from concept_forget.edits import Edit, ImageGate, SiteEdit
 from concept_forget.evaluation import AnswerBook, evaluate
+from concept_forget.evaluation.faint import asked_faintly
 from concept_forget.evaluation.metrics import ROLES, harmonic_mean
-from concept_forget.methods import METHODS, Clamp, DiffMeans, Dsg, GatedClamp, Leace, Method, RandomFeatures
+from concept_forget.methods import (
+    METHODS,
+    Clamp,
+    DiffMeans,
+    Dsg,
+    GatedClamp,
+    Leace,
+    Method,
+    PatchClamp,
+    RandomFeatures,
+)
 from concept_forget.model import HookedModel
 
 RANKINGS = {
@@ -39,6 +50,9 @@ class Choosing:
     """Questions per metric for those that are left."""
     keep: int = 5
     """Candidates that reach the second round."""
+    faint: bool = True
+    """Whether forgetting is also judged on faint copies of the pictures (`asked_faintly`): an edit that holds only
+    where the concept is shown plainly then loses against one that holds everywhere."""
 
 
 NONE = "none"
@@ -47,7 +61,8 @@ FINDS = 0.95
 """Share of the validation pictures with the concept that the best gate has to find, or `sauce+` tries without one."""
 UNGATED: tuple[Method, ...] = (Clamp(), DiffMeans(), Leace())
 OF_TEXT: tuple[Method, ...] = (Dsg(), Leace(gated=True))
-"""What `sauce+` tries besides on a model that reads text only."""
+OF_PICTURES: tuple[Method, ...] = (PatchClamp(),)
+"""What `sauce+` tries besides on a model that reads text only, and on one that sees."""
 
 
 class Choice(NamedTuple):
@@ -84,6 +99,7 @@ def choose_method(
     choosing, book = choosing or Choosing(), book or AnswerBook(model)
     judged = {} if judged is None else judged
     request = ForgetRequest(concept, seed)
+    asked = asked_faintly(concept, seed) if choosing.faint else concept
     candidates = list(_candidates(model, request, name, ranked, ungated) if among is None else among)
     if ungated:
         candidates = [candidate for candidate in candidates if not _gates(candidate[2])]
@@ -94,7 +110,7 @@ def choose_method(
         ranking, method, edit = candidates[index]
         key = (ranking, method, limit)
         if key not in judged:
-            judged[key] = on_validation(model, concept, edit, limit, book, only_known)
+            judged[key] = on_validation(model, asked, edit, limit, book, only_known)
         return judged[key][0], index, judged[key][1]
 
     if len(candidates) == 1:
@@ -131,7 +147,7 @@ def choose_method(
 
 def control_methods(chosen: Method) -> dict[str, Method]:
     """The two controls of an edit: asking, and the same edit on random features (a plain clamp where it has none)."""
-    of = chosen if isinstance(chosen, Clamp | GatedClamp | Dsg) else Clamp()
+    of = chosen if isinstance(chosen, Clamp | GatedClamp | PatchClamp | Dsg) else Clamp()
     return {"prompt": METHODS["prompt"](), "random_features": RandomFeatures(of=of)}
 
 
@@ -149,7 +165,8 @@ def _candidates(
     model: HookedModel, request: ForgetRequest, name: str, ranked: Mapping[str, Any], ungated: bool = False
 ) -> Iterator[Candidate]:
     recall = 0.0
-    for base in (*find_method(name), *(OF_TEXT if name == PLUS and not model.has_vision else ())):
+    besides = () if name != PLUS else OF_PICTURES if model.has_vision else OF_TEXT
+    for base in (*find_method(name), *besides):
         for ranking in (NONE,) if NONE in ranked else rankings_of(base.name):
             if ranking in ranked:
                 for method, edit in base.fit_grid(model, request, ranked[ranking]):

@@ -3,48 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.choosing import Choice, Choosing, Judged, choose_method, method_of
+from app.choosing import Candidate, Choice, Choosing, choose_method, method_of
 from app.doors import choose_doors
 from concept_forget.concepts import Concept, ForgetRequest
 from concept_forget.directions import FeatureSet
+from concept_forget.distil import Distil, distilled
 from concept_forget.doors import doors
 from concept_forget.edits import Edit
 from concept_forget.evaluation import AnswerBook
-from concept_forget.methods import METHODS, ResidualClamp
+from concept_forget.methods import ResidualClamp
 from concept_forget.model import HookedModel
 
+SAUCE_FAINT = "sauce_faint"
 REMOVAL = (
     "none",
     "sauce",
+    SAUCE_FAINT,
     "clamp",
     "gated_clamp",
+    "patch_clamp",
     "residual_clamp",
-    "wide_gate",
-    "faint_gate",
-    "residual_ungated",
     "replace",
     "doors",
+    "lora",
     "leace",
 )
-"""Methods of `bench removal`.
-
-`wide_gate`, `faint_gate` and `residual_ungated` are residual_clamp behind a gate whose threshold is near the negatives,
-behind one that was fitted on faint copies of the pictures too, and without a gate; `doors` is residual_clamp at the
-main door and a gated direction at every other."""
+"""Methods of `bench removal`: `sauce_faint` is SAUCE mode chosen as `patch_clamp` is, `doors` is residual_clamp at the
+main door and a gated direction at every other, `lora` is the gated clamp distilled into the weights, hooks off."""
+FAINT = (SAUCE_FAINT, "patch_clamp")
+"""Chosen on faint copies of the validation pictures too; the others, as in the paper, on pictures as they are."""
 Prior = Mapping[tuple[str, str], Mapping[str, Any]]
 """Settings by concept and method."""
-FEW = Choosing(first=6, second=24, keep=3)
-VARIANTS: dict[str, dict[str, Any]] = {
-    "residual_clamp": {},
-    "wide_gate": {"margin": 0.05},
-    "faint_gate": {"margin": 0.05, "faint": True},
-    "residual_ungated": {"gated": False},
-}
+FEW = Choosing(first=8, second=32, keep=3)
 
 
 class Fitted(NamedTuple):
@@ -91,7 +86,6 @@ class Fitter:
         self.model, self.concept, self.ranked, self.prior = model, concept, ranked, prior
         self.book, self.seed, self.choosing = book, seed, choosing
         self.request = ForgetRequest(concept, seed)
-        self.judged: Judged = {}
         self.fitted: dict[str, Choice] = {}
 
     def __call__(self, name: str) -> Fitted:
@@ -103,44 +97,50 @@ class Fitter:
     def choice(self, name: str) -> Choice:
         """The settings of a method, chosen once."""
         if name not in self.fitted:
-            self.fitted[name] = self._doors() if name == "doors" else self._single(name)
+            own = {"doors": self._doors, "lora": self._lora}.get(name)
+            self.fitted[name] = own() if own else self._single(name)
         return self.fitted[name]
 
     def _single(self, name: str) -> Choice:
         known = self.prior.get((self.concept.name, name))
-        if name in VARIANTS:
-            return self._chosen(ResidualClamp.name, self._beside(VARIANTS[name]))
+        if name == ResidualClamp.name:
+            return self._chosen(name, self._beside())
         if known is None:
-            return self._chosen(name, None)
+            return self._chosen(name)
         ranking = known.get("ranking", "contrast")
         settings = {k: v for k, v in known.items() if k != "ranking"}
         method = method_of(settings)
         edit = method.fit(self.model, self.request, self.ranked(ranking))
         return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
 
-    def _chosen(self, name: str, among: Any) -> Choice:
+    def _chosen(self, name: str, among: Iterable[Candidate] | None = None) -> Choice:
+        method, faint = ("sauce" if name == SAUCE_FAINT else name), name in FAINT
+        score = "sauce" if method == "sauce" else "contrast"
         return choose_method(
             self.model,
             self.concept,
-            name,
-            {score: self.ranked(score) for score in (("sauce",) if name == "sauce" else ("contrast",))},
+            method,
+            {score: self.ranked(score)},
             seed=self.seed,
-            choosing=self.choosing,
+            choosing=replace(self.choosing, faint=faint),
             book=self.book,
-            judged=self.judged,
             among=among,
         )
 
-    def _beside(self, changes: Mapping[str, Any]) -> Iterator[tuple[str, ResidualClamp, Edit]]:
-        """The clamp that was chosen with a gate (without one: the ungated one), with either eraser beside it."""
-        gated = self.choice("gated_clamp" if changes.get("gated", True) else "clamp")
+    def _beside(self) -> Iterator[Candidate]:
+        """The clamp that was chosen with a gate, with either eraser beside it."""
+        gated = self.choice("gated_clamp")
         shared = {field.name for field in fields(ResidualClamp)}
-        settings = {k: v for k, v in asdict(gated.method).items() if k in shared}
-        base = replace(METHODS[ResidualClamp.name](), **settings, **changes)  # type: ignore[arg-type, type-var]
-        assert isinstance(base, ResidualClamp)
+        base = ResidualClamp(**{k: v for k, v in asdict(gated.method).items() if k in shared})
         where = self.ranked(gated.ranking)
         for method, edit in base.fitted(self.model, self.request, where, tuple(_erasers(base))):
             yield gated.ranking, method, edit
+
+    def _lora(self) -> Choice:
+        """The gated clamp as `export` bakes it."""
+        gated = self.choice("gated_clamp")
+        edit = distilled(self.model, [gated.edit], self.concept, Distil(seed=self.seed))
+        return gated._replace(edit=edit)
 
     def _doors(self) -> Choice:
         return choose_doors(

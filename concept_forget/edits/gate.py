@@ -31,14 +31,11 @@ def fit_gate(
     validation_labels: Bool[Tensor, " v"],
     false_fire: float = 0.01,
     regularisation: float = 1.0,
-    margin: float = 0.5,
 ) -> GateFit:
     """Fits an L2 logistic regression on standardised features and calibrates its threshold on validation.
 
     The threshold is the 1 - false_fire quantile of the validation negatives, so at most that share opens; where the two
-    classes do not overlap it lies `margin` of the way from the negatives to the positives: the nearer to the negatives,
-    the harder it is to slip past with a picture that shows the concept faintly (smaller, recoloured). Raises ValueError
-    when a split lacks one of the classes.
+    classes do not overlap it lies in the middle between them. Raises ValueError when a split lacks one of the classes.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -50,8 +47,6 @@ def fit_gate(
             )
     if not 0 <= false_fire < 1:
         raise ValueError(f"false_fire={false_fire}: give the share of negatives that may open the gate, in [0, 1).")
-    if not 0 <= margin <= 1:
-        raise ValueError(f"margin={margin}: give a share of the way from the negatives to the positives, in [0, 1].")
     features, validation = features.double().cpu(), validation.double().cpu()
     mean, std = features.mean(0), features.std(0, correction=0)
     scale = torch.where(std > 1e-12, 1 / std.clamp_min(1e-12), 0.0)
@@ -62,7 +57,7 @@ def fit_gate(
     scores, positive = validation.float() @ weights, validation_labels.cpu()
     yes, no = scores[positive], scores[~positive]
     if yes.min() > no.max():
-        threshold = float(no.max() + margin * (yes.min() - no.max()))
+        threshold = float((no.max() + yes.min()) / 2)
     else:
         threshold = float(torch.quantile(no, 1 - false_fire, interpolation="higher"))
     return GateFit(weights, threshold, float((yes > threshold).float().mean()), float((no > threshold).float().mean()))

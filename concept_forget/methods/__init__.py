@@ -10,6 +10,7 @@ from concept_forget.methods.guard import Guard
 from concept_forget.methods.icu import Icu
 from concept_forget.methods.leace import Leace
 from concept_forget.methods.none import Nothing
+from concept_forget.methods.patch_clamp import PatchClamp
 from concept_forget.methods.prompt import Prompt
 from concept_forget.methods.random_features import RandomFeatures
 from concept_forget.methods.replace_patch import ReplacePatch
@@ -25,6 +26,7 @@ METHODS: dict[str, type[Method]] = {
     Sauce.name: Sauce,
     Clamp.name: Clamp,
     GatedClamp.name: GatedClamp,
+    PatchClamp.name: PatchClamp,
     DiffMeans.name: DiffMeans,
     Leace.name: Leace,
     ResidualClamp.name: ResidualClamp,
@@ -50,6 +52,7 @@ __all__ = [
     "Leace",
     "Method",
     "Nothing",
+    "PatchClamp",
     "Prompt",
     "RandomFeatures",
     "ReplacePatch",

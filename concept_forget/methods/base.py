@@ -15,7 +15,6 @@ from torch import Tensor
 from concept_forget.concepts import Concept, Example, ExampleSet, ForgetRequest, one_per_group
 from concept_forget.directions import FeatureRows, FeatureSet
 from concept_forget.edits import Action, Edit, ImageGate, fit_gate
-from concept_forget.methods.faint import with_faint
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
 
@@ -206,9 +205,9 @@ class GateTables(NamedTuple):
     train: tuple[Float[Tensor, "n m"], Bool[Tensor, " n"]]
     validation: tuple[Float[Tensor, "v m"], Bool[Tensor, " v"]]
 
-    def gate(self, false_fire: float = 0.01, margin: float = 0.5) -> ImageGate:
+    def gate(self, false_fire: float = 0.01) -> ImageGate:
         """The gate fitted on train, its threshold at this share of false fires on validation (`fit_gate`)."""
-        fit = fit_gate(*self.train, *self.validation, false_fire=false_fire, margin=margin)
+        fit = fit_gate(*self.train, *self.validation, false_fire=false_fire)
         return ImageGate(self.rows, fit.weights, fit.threshold, fit.recall, fit.false_fire)
 
     def gates(self, false_fires: Sequence[float]) -> dict[float, ImageGate]:
@@ -228,25 +227,36 @@ def gate_tables(
     rows: FeatureRows,
     batch_size: int = 32,
     tokens: Tokens = "all",
-    faint: bool = False,
 ) -> GateTables:
-    """The readings behind every gate on these rows at this site, which are the work; calibrating is cheap.
-
-    `faint`: fitted and calibrated on faint copies of the pictures too (`with_faint`), those without the concept alike.
-    """
+    """The readings behind every gate on these rows at this site, which are the work; calibrating is cheap."""
 
     def table(examples: ExampleSet) -> tuple[Tensor, Tensor]:
-        parts, labels = [], []
-        for label, some in ((True, examples.forget), (False, examples.without)):
-            read_from = with_faint(some) if faint else some
-            for read in group_activations(model, read_from, site, batch_size) if some else ():
-                seen = read.eligible & read.only(tokens)
-                here = ImageGate.features(_rows_like(rows, read.x), read.x, seen)
-                parts.append(here.float().cpu())
-                labels.append(torch.full((len(here),), label))
-        return torch.cat(parts), torch.cat(labels)
+        parts = {
+            shown: gate_features(model, some, site, rows, batch_size, tokens)
+            for shown, some in ((True, examples.forget), (False, examples.without))
+            if some
+        }
+        labels = [torch.full((len(part),), shown) for shown, part in parts.items()]
+        return torch.cat([*parts.values()]), torch.cat(labels)
 
     return GateTables(rows, table(concept.train), table(concept.validation))
+
+
+def gate_features(
+    model: HookedModel,
+    examples: Sequence[Example],
+    site: Site,
+    rows: FeatureRows,
+    batch_size: int = 32,
+    tokens: Tokens = "all",
+) -> Float[Tensor, "n m"]:
+    """Mean and maximum of every row's activation in every picture (text): what a gate on these rows decides by."""
+    return torch.cat(
+        [
+            ImageGate.features(_rows_like(rows, read.x), read.x, read.eligible & read.only(tokens)).float().cpu()
+            for read in group_activations(model, examples, site, batch_size)
+        ]
+    )
 
 
 def gate_for(

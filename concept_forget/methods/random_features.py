@@ -16,6 +16,7 @@ from concept_forget.methods.base import Method, content_tokens, contrast_example
 from concept_forget.methods.clamp import Clamp
 from concept_forget.methods.dsg import Dsg
 from concept_forget.methods.gated_clamp import GatedClamp
+from concept_forget.methods.patch_clamp import PatchClamp
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
 
@@ -32,7 +33,7 @@ class RandomFeatures(Method):
     tokens of ||x' - x||, before the gate.
     """
 
-    of: Clamp | GatedClamp | Dsg = field(default_factory=Clamp)
+    of: Clamp | GatedClamp | PatchClamp | Dsg = field(default_factory=Clamp)
 
     name: ClassVar[str] = "random_features"
 

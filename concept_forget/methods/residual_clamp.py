@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar, Literal
 
 import torch
@@ -45,10 +46,6 @@ class ResidualClamp(Method):
     """Number of features the gate looks at."""
     false_fire: float = 0.01
     """Share of validation pictures without the concept that may open the gate."""
-    margin: float = 0.5
-    """Where the gate's threshold lies between negatives (0) and positives (1) that it tells apart."""
-    faint: bool = False
-    """Fit and calibrate the gate on smaller, darker, paler and softer copies of the pictures too."""
 
     name: ClassVar[str] = "residual_clamp"
 
@@ -79,19 +76,20 @@ class ResidualClamp(Method):
         where: FeatureSet | None,
         methods: tuple[ResidualClamp, ...],
     ) -> Iterator[tuple[ResidualClamp, SiteEdit]]:
-        """These methods with their edits, all behind this one's gate; every eraser is fitted once."""
+        """These methods with their edits; the gate's readings are made once, every gate and eraser is fitted once.
+
+        All look at this one's `gate_k` features.
+        """
         best = ranked(self, where, self.gate_k)
-        if best.dictionary is None:
+        dictionary = best.dictionary
+        if dictionary is None:
             raise ValueError("The residual is what a dictionary leaves out; these features came without it.")
-        gate = None
-        if self.gated:
-            tables = gate_tables(model, request.concept, best.site, best.rows, faint=self.faint)
-            gate = tables.gate(self.false_fire, self.margin)
-        erasers: dict[Eraser, Affine | None] = {}
+        tables = cache(lambda: gate_tables(model, request.concept, best.site, best.rows))
+        gate = cache(lambda false_fire: tables().gate(false_fire))
+        eraser = cache(lambda kind: residual_eraser(model, request, dictionary, kind))
         for method in methods:
-            if method.eraser not in erasers:
-                erasers[method.eraser] = residual_eraser(model, request, best.dictionary, method.eraser)
-            yield method, method._edit(where, best.dictionary, erasers[method.eraser], gate)
+            behind = gate(method.false_fire) if method.gated else None
+            yield method, method._edit(where, dictionary, eraser(method.eraser), behind)
 
     def _edit(
         self, where: FeatureSet | None, dictionary: Dictionary, eraser: Affine | None, gate: ImageGate | None

@@ -8,11 +8,12 @@ from analysis.audit import Budget
 from analysis.audit.crop import Crop
 from analysis.audit.direct import Direct
 from app import bench_removal as bench
-from app import removal_measuring
+from app import removal_fitting, removal_measuring
 from app.bench_removal import RemovalRequest, summary
 from app.choosing import Choosing
-from app.removal_fitting import REMOVAL, NotThatBench, read_prior
+from app.removal_fitting import REMOVAL, Fitter, NotThatBench, read_prior
 from app.world_concepts import Sizes
+from concept_forget.distil import Distil
 from concept_forget.doors import doors
 from concept_forget.methods import DiffMeans, GatedClamp
 
@@ -55,6 +56,20 @@ def test_it_runs_resumes_and_knows_what_it_measured(opened, random_dictionary, t
     again = bench.bench_removal(asked, tmp_path, choosing=few, resume=True)
     assert again["cells"] == first["cells"]
     assert json.loads((tmp_path / "removal.json").read_text())["cells"] == first["cells"]
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_distilled_edit_is_measured_as_the_weights_it_becomes(random_dictionary, tmp_path, monkeypatch):
+    single = Fitter._single
+    # of a random model no gate opens
+    monkeypatch.setattr(Fitter, "_single", lambda self, _: single(self, "clamp"))
+    monkeypatch.setattr(removal_fitting, "Distil", lambda seed: Distil(rank=2, steps=2, batch_size=4, seed=seed))
+    asked = request(random_dictionary, methods=("lora",))
+    (cell,) = bench.bench_removal(asked, tmp_path, choosing=Choosing(1, 1, 1))["cells"]
+    assert [hook["edit"] for hook in cell["hook"]] == ["WeightDelta"]
+    assert cell["hook"][0]["relative_norm"] > 0
+    assert cell["gate"] is None
+    assert cell["settings"]["method"] == "lora"
 
 
 @pytest.mark.usefixtures("opened")

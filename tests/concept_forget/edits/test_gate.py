@@ -90,19 +90,3 @@ def test_a_gate_on_plain_directions_sees_negative_projections() -> None:
 def test_half_precision_decides_as_float32() -> None:
     x = picture(0.5, 1.5).bfloat16()
     assert torch.equal(gate().decide(x), gate().decide(x.float()))
-
-
-@pytest.mark.parametrize("margin", [0.0, 0.05, 0.5, 1.0])
-def test_between_classes_that_do_not_overlap_the_margin_says_where_the_threshold_lies(margin):
-    x = torch.tensor([[0.0], [1.0], [4.0], [5.0]])
-    y = torch.tensor([False, False, True, True])
-    fit = fit_gate(x, y, x, y, margin=margin)
-    score = x[:, 0] * fit.weights[0]
-    assert fit.threshold == pytest.approx(float(score[1] + margin * (score[2] - score[1])), abs=1e-5)
-    assert fit.false_fire == 0
-
-
-def test_a_margin_outside_the_gap_is_refused():
-    x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([False, True])
-    with pytest.raises(ValueError, match="margin=2"):
-        fit_gate(x, y, x, y, margin=2)

@@ -18,6 +18,7 @@ from concept_forget.methods import (
     GatedClamp,
     Leace,
     Method,
+    PatchClamp,
     Prompt,
     RandomFeatures,
     Sauce,
@@ -99,7 +100,7 @@ def test_ablation_leaves_nothing_of_its_directions_and_the_steered_mean_is_the_c
     assert torch.allclose(steered, class_means(tiny_llava, concept, site, "near")[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["gated_clamp", "diff_means", "leace", "clamp"])
+@pytest.mark.parametrize("name", ["gated_clamp", "diff_means", "leace", "clamp", "patch_clamp"])
 def test_fitting_the_grid_at_once_gives_the_edits_of_fitting_each(
     name: str, tiny_llava: HookedModel, request_red: ForgetRequest, where_red: FeatureSet
 ) -> None:
@@ -114,7 +115,7 @@ def test_fitting_the_grid_at_once_gives_the_edits_of_fitting_each(
         assert edit.gate is None or edit.gate.threshold == alone.gate.threshold
 
 
-@pytest.mark.parametrize("name", ["sauce", "clamp", "gated_clamp", "random_features"])
+@pytest.mark.parametrize("name", ["sauce", "clamp", "gated_clamp", "patch_clamp", "random_features"])
 def test_methods_on_features_say_so_when_there_are_none(
     name: str, tiny_llava: HookedModel, request_red: ForgetRequest
 ) -> None:
@@ -141,6 +142,37 @@ def test_the_gate_opens_for_the_concept_and_other_pictures_keep_every_bit(
     assert change(tiny_llava, test.without, ungated) > 1e-3
 
 
+def test_above_what_the_neighbours_ever_reach_their_training_pictures_keep_every_bit(
+    tiny_llava: HookedModel, request_red: ForgetRequest, where_red: FeatureSet
+) -> None:
+    train, shared = request_red.concept.train, where_red.top(96)
+    spared = PatchClamp(k=96, above=1.0).fit(tiny_llava, request_red, shared)
+    assert torch.equal(logits(tiny_llava, train.near, [spared]), logits(tiny_llava, train.near, []))
+    assert change(tiny_llava, train.forget, spared) > 1e-3
+    everywhere = PatchClamp(k=96, above=0.0).fit(tiny_llava, request_red, shared)
+    assert change(tiny_llava, train.near, everywhere) > 1e-3
+
+
+def test_a_few_patches_of_the_concept_are_clamped_whatever_the_rest_of_the_picture_is(
+    tiny_llava: HookedModel, request_red: ForgetRequest, where_red: FeatureSet
+) -> None:
+    concept, site = request_red.concept.test, where_red.site
+    red, grey = (next(content_tokens(tiny_llava, part, site))[None] for part in (concept.forget, concept.retain))
+    patches = PatchClamp().fit(tiny_llava, request_red, where_red)
+    gated = GatedClamp().fit(tiny_llava, request_red, where_red)
+    mixed = torch.cat([red[:, :2], grey, grey, grey], 1)
+    assert (patches.transform(red)[:, :2] - red[:, :2]).abs().max() > 1e-3
+    assert torch.allclose(patches.transform(mixed)[:, :2], patches.transform(red)[:, :2], atol=1e-5)
+    assert gated.gate is not None
+    assert gated.gate.decide(red).all()
+    assert not gated.gate.decide(mixed).any()
+
+
+def test_a_share_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"above=1\.5"):
+        PatchClamp(above=1.5)
+
+
 def test_clamp_takes_at_most_as_many_features_as_are_ranked(
     tiny_llava: HookedModel, request_red: ForgetRequest, where_red: FeatureSet
 ) -> None:
@@ -153,7 +185,9 @@ def test_clamp_takes_at_most_as_many_features_as_are_ranked(
     assert torch.equal(sauce.features, where_red.indices[:3])
 
 
-@pytest.mark.parametrize("of", [Clamp(k=6), Clamp(k=6, action="limit"), GatedClamp(k=6, gate_k=8)])
+@pytest.mark.parametrize(
+    "of", [Clamp(k=6), Clamp(k=6, action="limit"), GatedClamp(k=6, gate_k=8), PatchClamp(k=6, above=0.5)]
+)
 def test_random_features_are_others_and_change_the_pictures_by_the_same_norm(
     of: Clamp | GatedClamp, tiny_llava: HookedModel, request_red: ForgetRequest, where_red: FeatureSet
 ) -> None:

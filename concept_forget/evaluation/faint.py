@@ -1,28 +1,41 @@
-"""Pictures that show what they show less plainly: smaller, darker, paler, softer. What a gate should not miss."""
+"""Pictures that show what they show less plainly: smaller, darker, paler, softer. An edit should hold there too."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from PIL import Image, ImageEnhance, ImageFilter
 
-from concept_forget.concepts import Example, one_per_group
+from concept_forget.concepts import Concept, Example, role
+from concept_forget.evaluation.suite import FORGOTTEN
 
 
-def with_faint(examples: Sequence[Example], seed: int = 0) -> list[Example]:
-    """The first example of every group, and a faint copy of those that have a picture, as a group of its own.
+def asked_faintly(concept: Concept, seed: int = 0) -> Concept:
+    """The concept with its validation questions of UAd and UAg asked twice: about the picture and about a faint copy.
 
-    Which change, and how strong, is drawn by seed and group: whoever has the picture gets the same copy.
+    Choosing on it prefers edits that hold where the concept is shown less plainly too. Train and test stay as they are.
     """
+    forget = concept.validation.forget
+    again = faint_copies((example for example in forget if role(example, concept) in FORGOTTEN), seed)
+    return replace(concept, validation=concept.validation._replace(forget=(*forget, *again)))
+
+
+def faint_copies(examples: Iterable[Example], seed: int = 0) -> tuple[Example, ...]:
+    """The examples that have a picture, asked about a faint copy of it, which is a group of its own.
+
+    Which change, and how strong, is drawn by seed and group: questions about one picture get the same copy.
+    """
+    made: dict[str, Image.Image] = {}
     found = []
-    for example in one_per_group(examples):
-        found.append(example)
+    for number, example in enumerate(examples):
         if example.image is not None:
-            rng = random.Random(f"{seed}/{example.group}/faint")
-            found.append(replace(example, image=faint(example.image, rng), group=f"{example.group} faint"))
-    return found
+            group = f"{example.group or number} faint"
+            if group not in made:
+                made[group] = faint(example.image, random.Random(f"{seed}/{group}"))
+            found.append(replace(example, image=made[group], group=group))
+    return tuple(found)
 
 
 def faint(image: Image.Image, rng: random.Random) -> Image.Image:
