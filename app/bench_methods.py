@@ -14,14 +14,15 @@ from typing import Any
 from app.bench import Cells
 from app.choosing import method_of
 from app.dictionaries import Progress
-from app.methods_table import dominated, summary
+from app.methods_table import compared, summary
 from app.opening import PLUS, find_method, open_model
 from app.run_folder import RunFolder
 from app.text_cell import measure
-from app.text_choosing import Chosen, Trial, choose
+from app.text_choosing import Trial, Tried, together, tried
 from app.text_ground import Amounts, Ground
 from app.text_rankings import USERS, TextRankings
-from concept_forget.concepts import ForgetRequest
+from app.world_concepts import text_concept
+from concept_forget.concepts import Concept, ForgetRequest
 from concept_forget.methods import METHODS
 from concept_forget.model import HookedModel
 from concept_forget.provenance import hash_json, versions, write_atomic
@@ -49,8 +50,17 @@ class MethodsRequest:
     methods: tuple[str, ...] = field(default_factory=text_methods)
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each has its own person, its own questions and its own chance in fitting."""
+    choosing: tuple[int, ...] = (18, 19)
+    """Seeds of the people on whose validation questions settings are chosen: nobody is chosen on and tested."""
     amounts: Amounts = field(default_factory=Amounts)
     trial: Trial = field(default_factory=Trial)
+
+    def __post_init__(self) -> None:
+        if both := {self.person(seed) for seed in self.seeds} & {self.person(seed) for seed in self.choosing}:
+            raise ValueError(
+                f"Settings are chosen on {', '.join(sorted(both))}, who would also be tested. Give at most "
+                f"{min(self.choosing)} seeds."
+            )
 
     def person(self, seed: int) -> str:
         """Whom a seed forgets: one of those that the twin never met."""
@@ -73,7 +83,7 @@ def bench(
 ) -> dict[str, Any]:
     """Every method on every seed's person; cells.jsonl as it goes, methods.json at the end, and gives its content.
 
-    Settings are chosen once per method, on the validation questions of the first seed's person, and used for all. With
+    Settings are chosen once per method, on validation questions about people who are not tested, and used for all. With
     `jobs` methods run side by side, each in a process of one thread. `tasks` adds random labels task by task
     (tasks.json, kept for --resume). Raises NoSuchMethod before anything is opened.
     """
@@ -102,13 +112,13 @@ def bench(
                 keep([cell])
     matrix = _tasks(request, out, resume, device, progress) if tasks else None
     chosen = [cells.done[key] for name in request.methods for key in _keys(request, name)]
-    rows = summary(chosen, request.methods)
     result = {
         "schema": SCHEMA,
         **asdict(request),
         "people": [request.person(seed) for seed in request.seeds],
-        "rows": rows,
-        "dominates": dominated(rows),
+        "chosen_on": [request.person(seed) for seed in request.choosing],
+        "rows": summary(chosen, request.methods),
+        "compared": compared(chosen),
         "tasks": matrix,
         "cell_seconds": round(sum(cell["seconds"] for cell in chosen), 1),
         "seconds": round(time.perf_counter() - started, 1),
@@ -125,6 +135,7 @@ class Shared:
         self.request, self.device, self.progress = request, device, progress
         self.model = open_model(request.model, device)
         self._grounds: dict[int, Ground] = {}
+        self._people: dict[int, Concept] = {}
         self.rankings = TextRankings(self.model, progress=progress)
 
     @cached_property
@@ -141,46 +152,56 @@ class Shared:
 
     def cells(self, name: str, done: Sequence[Mapping[str, Any]] = ()) -> Iterator[dict[str, Any]]:
         """The cells of a method that are not done yet, seed by seed."""
-        settings: dict[str, Any] | None = next((dict(cell["settings"]) for cell in done), None)
+        first = next(iter(done), None)
         there = {cell["seed"] for cell in done}
+        found: list[dict[str, Any]] = [] if first is None else first["tried"]
+        settings: dict[str, Any] | None = None if first is None else dict(first["settings"])
         for seed in self.request.seeds:
             if seed in there:
                 continue
-            started = time.perf_counter()
             ground = self.ground(seed)
-            shared = time.perf_counter() - started
-            fitted, settings, tried = self.fitted(name, ground, settings)
-            fit_seconds = time.perf_counter() - started - shared
+            started = time.perf_counter()
+            if settings is None:
+                settings, found = self.chosen(name)
+            fitted = self.fitted(name, ground, settings)
+            fit_seconds = time.perf_counter() - started
             unlearned = self.twin if name == NEVER_KNEW else None
             edits = [] if fitted is None else [fitted]
-            found = measure(self.model, ground, edits, self.request.amounts, unlearned=unlearned)
+            metrics = measure(self.model, ground, edits, self.request.amounts, unlearned=unlearned)
             yield {
                 "concept": f"{ground.name} ({seed})",
                 "seed": seed,
                 "method": name,
-                "metrics": found,
+                "metrics": metrics,
                 "settings": settings,
-                "tried": tried,
+                "tried": found,
                 "fit_seconds": round(fit_seconds, 2),
-                "seconds": round(time.perf_counter() - started - shared, 2),
+                "seconds": round(time.perf_counter() - started, 2),
             }
 
-    def fitted(
-        self, name: str, ground: Ground, settings: dict[str, Any] | None
-    ) -> tuple[Any, dict[str, Any], list[Any]]:
-        """The edit for a person: with these settings, or (None) with those that do best on validation."""
+    def chosen(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The settings that do best on validation questions about people who are not tested, and all that was tried."""
+        if name == NEVER_KNEW:
+            return {"method": name}, []
+        people: list[list[Tried]] = []
+        for seed in self.request.choosing:
+            concept = self._people.setdefault(seed, text_concept(self.request.person(seed), seed))
+            ranked = self.rankings.of(concept, name)
+            only = people[0] if people else ()
+            people.append(tried(self.model, concept, name, ranked, self.request.trial, seed, only))
+        rows = together(people)
+        return {key: value for key, value in rows[0].items() if key not in ("score", "validation")}, rows
+
+    def fitted(self, name: str, ground: Ground, settings: Mapping[str, Any]) -> Any:
+        """The edit for a person with these settings; None for the model that never knew."""
         if name == NEVER_KNEW:
             if self.twin is None:
                 raise ValueError("The row of the model that never knew needs one: give --twin NAME, or leave it out.")
-            return None, {"method": name}, []
-        ranked = self.rankings.of(ground.concept, name)
-        if settings is None:
-            chosen: Chosen = choose(self.model, ground.concept, name, ranked, self.request.trial, ground.seed)
-            return chosen.edit, {**chosen.method.settings(), "ranking": chosen.ranking}, chosen.tried
+            return None
         plain = {key: value for key, value in settings.items() if key != "ranking"}
-        request = ForgetRequest(ground.concept, ground.seed)
+        ranked = self.rankings.of(ground.concept, name)
         where: Any = ranked.get(settings["ranking"])  # a Localisation for the methods that read one
-        return method_of(plain).fit(self.model, request, where), settings, []
+        return method_of(plain).fit(self.model, ForgetRequest(ground.concept, ground.seed), where)
 
 
 def _tasks(request: MethodsRequest, out: Path, resume: bool, device: str, progress: Progress | None) -> dict[str, Any]:

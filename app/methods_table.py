@@ -1,4 +1,4 @@
-"""`bench methods` summed up: one row per method with intervals over all seeds, and who dominates whom."""
+"""`bench methods` summed up: one row per method with intervals over all seeds, and ours against rivals."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ COLUMNS = {
     "forget": "still said of the person (ROUGE-L recall over all RWKU queries)",
     "adversarial": "the same, adversarial queries only",
     "worst": "the adversarial type that gives away most",
+    "audit": "items that any attack of the audit's quick budget brings back by asking",
+    "quantised": "items that come back with the weights rounded to 8 or 4 bits, the edit in place",
     "neighbour": "said of other people (ROUGE-L recall)",
     "utility": "harmonic mean of recall, probability and truth ratio on other people, places and skills",
     "mia": "AUC of the loss, passages read against passages never read",
@@ -34,8 +36,16 @@ COLUMNS = {
 BLACK_BOX = ("prompt", "icu")
 INFERENCE = ("clamp", "gated_clamp", "sauce", "sauce+", "diff_means", "leace", "dsg", "guard")
 FRAME = ("none", "never-knew")
-OURS = ("clamp", "gated_clamp", "sauce+", "diff_means", "leace")
+OURS = ("anchored", "clamp", "gated_clamp", "sauce+", "diff_means", "leace")
 RIVALS = ("npo", "rmu", "flat")
+PAIRED = {
+    "audit": "audit",
+    "forget": "forget",
+    "neighbour": "neighbour",
+    "relearn_10": "relearn 10",
+    "relearn_50": "relearn 50",
+}
+"""Columns in which ours are compared with rivals item by item."""
 
 
 def access(method: str) -> str:
@@ -58,30 +68,41 @@ def summary(cells: Sequence[Cell], methods: Sequence[str], resamples: int = 2000
             row["seeds"][column] = [None if math.isnan(v) else round(v, 4) for v in seeds]
         row["fit_seconds"] = round(sum(cell["fit_seconds"] for cell in mine), 1)
         row["seconds"] = round(sum(cell["seconds"] for cell in mine), 1)
+        attacks = [item for item in mine[0]["metrics"]["items"] if item.startswith("audit: ")]
+        row["attacks"] = {
+            item.removeprefix("audit: "): pooled(mine, item).measured(resamples).to_json() for item in attacks
+        }
         row["not_applicable"] = mine[0]["metrics"]["not_applicable"]
         out[name] = row
     return out
 
 
-def dominated(
-    rows: Mapping[str, Row], ours: Sequence[str] = OURS, rivals: Sequence[str] = RIVALS
-) -> dict[str, list[str]]:
-    """For each of ours the rivals that say more of the person and less of the neighbours, by the point values."""
+def compared(
+    cells: Sequence[Cell], ours: Sequence[str] = OURS, rivals: Sequence[str] = RIVALS, resamples: int = 2000
+) -> dict[str, dict[str, Row]]:
+    """For each of ours and each rival the differences, ours minus theirs, item by item (paired), and who dominates.
 
-    def at(name: str, column: str) -> float:
-        return rows[name][column]["value"]
+    "dominates": less comes back in the audit, and more is said of the neighbours, by the point values.
+    """
+    found: dict[str, dict[str, Row]] = {}
+    for name in ours:
+        mine = [cell for cell in cells if cell["method"] == name]
+        for rival in rivals:
+            theirs = [cell for cell in cells if cell["method"] == rival]
+            if not mine or [cell["seed"] for cell in mine] != [cell["seed"] for cell in theirs]:
+                continue
+            gaps = {
+                column: _gap(pooled(mine, item), pooled(theirs, item)).measured(resamples)
+                for column, item in PAIRED.items()
+            }
+            row: Row = {column: gap.to_json() for column, gap in gaps.items()}
+            row["dominates"] = gaps["audit"].value < 0 < gaps["neighbour"].value
+            found.setdefault(name, {})[rival] = row
+    return found
 
-    return {
-        name: [
-            rival
-            for rival in rivals
-            if rival in rows
-            and at(name, "forget") < at(rival, "forget")
-            and at(name, "neighbour") > at(rival, "neighbour")
-        ]
-        for name in ours
-        if name in rows
-    }
+
+def _gap(mine: PerItem, theirs: PerItem) -> PerItem:
+    return PerItem(tuple(a - b for a, b in zip(mine.values, theirs.values, strict=True)), mine.groups)
 
 
 def pooled(cells: Sequence[Cell], name: str) -> PerItem:
@@ -97,6 +118,8 @@ def _columns(cells: Sequence[Cell], resamples: int) -> list[tuple[str, Measured,
     for column, item in (
         ("forget", "forget"),
         ("adversarial", "forget 3"),
+        ("audit", "audit"),
+        ("quantised", "quantised"),
         ("neighbour", "neighbour"),
         ("uds", "depth retain"),
         ("uds_free", "depth retain-free"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from analysis.answer_probe import answer_probe
+from analysis.audit import audit
+from analysis.audit.budget import QUICK, Budget
+from analysis.audit.quantise import Quantise
 from analysis.depth import NotApplicable, depth
 from analysis.relearning import relearned
 from app.text_ground import Amounts, Ground, queried
@@ -28,7 +31,7 @@ def measure(
     *,
     unlearned: HookedModel | None = None,
 ) -> dict[str, Any]:
-    """RWKU's recalls, likelihoods, membership scores, depth, probe and relearning under edits, as plain values.
+    """RWKU's recalls, likelihoods, membership scores, depth, probe, relearning and audit under edits, as plain values.
 
     `unlearned` is measured in the place of `model` (the twin that never knew), which stays the full model of the depth.
     """
@@ -65,6 +68,8 @@ def measure(
             texts = say(asked, ground.held_back, left)
         recalls = [rouge_l_recall(text, item.answer) for text, item in zip(texts, ground.held_back, strict=True)]
         items[f"relearn {n}"] = plain(PerItem.of(recalls, ground.held_back))
+    if amounts.audited:
+        items |= attacked(asked, model, ground, edits, amounts.audited)
     half = len(ground.passages) // 2
     return {
         "items": items,
@@ -72,6 +77,42 @@ def measure(
         "probe": probe.to_json(),
         "not_applicable": not_applicable,
         "said": [[row["query"], row["answer"], row["said"]] for row in rows if row["about"] == "forget"][::8],
+    }
+
+
+def attacked(
+    asked: HookedModel, untouched: HookedModel, ground: Ground, edits: Sequence[Edit], each: int
+) -> dict[str, Part]:
+    """Which items that the untouched model knows the attacks of the audit bring back: by any of those that only ask
+    (its quick budget), by each of them, and by rounding the weights with the edit in place."""
+
+    def keep(name: str, work: Callable[[], Any]) -> Any:
+        if name.startswith("edited"):
+            return work()
+        # every edit is compared with the same untouched model
+        if name not in ground.attacked:
+            ground.attacked[name] = work()
+        return ground.attacked[name]
+
+    found = audit(
+        asked,
+        edits,
+        ground.concept,
+        budget=Budget("bench", (*QUICK, Quantise()), each),
+        untouched=untouched,
+        seed=ground.seed,
+        keep=keep,
+    )
+    asking = found.within("black box")
+    groups = [item.shown.group for item in found.items]
+
+    def part(attacks: Sequence[str]) -> Part:
+        counted = found.scorable & found.tried(attacks)
+        back = PerItem(tuple(map(float, found.back(attacks, "edited"))), tuple(groups))
+        return plain(back.where(counted.tolist()))
+
+    return {"audit": part(asking), "quantised": part(["quantise"])} | {
+        f"audit: {name}": part([name]) for name in asking
     }
 
 

@@ -28,8 +28,23 @@ class Trial:
 
     forget: int = 28
     kept: int = 14
-    """Questions per kept part: other people, others beside the person, other families and skills."""
+    """Questions per kept part (others beside the person, other families and skills) and per distance of neighbours."""
     most: int = 12
+
+
+class Tried(NamedTuple):
+    """A candidate with its validation score."""
+
+    method: Method
+    ranking: str
+    edit: Edit
+    score: float
+    validation: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the cells."""
+        shown = {"score": round(self.score, 4), "validation": self.validation}
+        return {**self.method.settings(), "ranking": self.ranking, **shown}
 
 
 class Chosen(NamedTuple):
@@ -42,14 +57,24 @@ class Chosen(NamedTuple):
 
 
 def questions(concept: Concept, trial: Trial, seed: int = 0) -> dict[str, list[Item]]:
-    """Validation questions by part: forget (open questions, clozes, adversarial ones), near, beside, retain."""
+    """Validation questions by part: forget (open questions, clozes, adversarial ones), near, beside, retain.
+
+    near: as the test asks, questions and clozes about people who share much, the town, and nothing, as many of each;
+    none of them is in the training. Those who share much are few, and whoever is not asked about them believes that a
+    training hurts nobody.
+    """
     rng = random.Random(f"{seed}/{concept.name}/validation")
     facts = world.find(concept.name).facts
     asked = [*world.questions(facts, "validation"), *world.cloze(facts, "validation")]
     hard = world.adversarial(facts, "validation", seed=seed)
     half = trial.forget // 2
     probes = rng.sample(asked, min(half, len(asked))) + rng.sample(hard, min(trial.forget - half, len(hard)))
-    split = concept.validation
+    split, met = concept.validation, {example.about for example in concept.train.without}
+
+    def about(names: Sequence[str]) -> list[Item]:
+        facts = world.facts_of(name for name in names if name not in met)
+        probes = [*world.questions(facts, "validation"), *world.cloze(facts, "validation")]
+        return [Item(probe.answer, probe.query) for probe in rng.sample(probes, min(trial.kept, len(probes)))]
 
     def some(examples: Sequence[Example]) -> list[Item]:
         short = [e for e in examples if e.kind == "short" and e.answer]
@@ -57,7 +82,7 @@ def questions(concept: Concept, trial: Trial, seed: int = 0) -> dict[str, list[I
 
     return {
         "forget": [Item(probe.answer, probe.query) for probe in probes],
-        "near": some(split.near),
+        "near": [item for names in world.neighbours(concept.name).values() for item in about(names)],
         "beside": some([e for e in split.forget if role(e, concept) == "COA"]),
         "retain": some(split.retain),
     }
@@ -95,17 +120,50 @@ def choose(
     seed: int = 0,
 ) -> Chosen:
     """The candidate with the best validation score; the first of equals. Raises NoSuchMethod."""
+    found = tried(model, concept, name, ranked, trial, seed)
+    best = found[0]
+    return Chosen(best.method, best.ranking, best.edit, [one.to_json() for one in found])
+
+
+def tried(
+    model: HookedModel,
+    concept: Concept,
+    name: str,
+    ranked: Mapping[str, Any],
+    trial: Trial | None = None,
+    seed: int = 0,
+    only: Sequence[Tried] = (),
+) -> list[Tried]:
+    """The candidates, best first and the first of equals before the others; a single one is not asked anything.
+
+    `only`: those that were tried on somebody else. Raises NoSuchMethod.
+    """
     trial = trial or Trial()
     asked = questions(concept, trial, seed)
-    candidates = list(_some(_candidates(model, ForgetRequest(concept, seed), name, ranked), trial.most))
-    scored = []
-    for place, (ranking, method, edit) in enumerate(candidates):
-        value, shown = score(model, asked, [edit]) if len(candidates) > 1 else (0.0, {})
-        tried = {**method.settings(), "ranking": ranking, "score": round(value, 4), "validation": shown}
-        scored.append((-value, place, tried))
-    order = sorted(scored, key=lambda entry: entry[:2])
-    ranking, method, edit = candidates[order[0][1]]
-    return Chosen(method, ranking, edit, [tried for _, _, tried in order])
+    candidates = _candidates(model, ForgetRequest(concept, seed), name, ranked)
+    if only:
+        wanted = {(one.ranking, one.method) for one in only}
+        some = [candidate for candidate in candidates if candidate[:2] in wanted]
+    else:
+        some = _some(candidates, trial.most)
+    scored = [
+        Tried(method, ranking, edit, *(score(model, asked, [edit]) if len(some) > 1 else (0.0, {})))
+        for ranking, method, edit in some
+    ]
+    return sorted(scored, key=lambda one: -one.score)
+
+
+def together(people: Sequence[Sequence[Tried]]) -> list[dict[str, Any]]:
+    """What was tried on several people, best mean score first: only what could be fitted to each of them."""
+    scores = [{(one.ranking, one.method): one for one in found} for found in people]
+    kept = [key for key in scores[0] if all(key in found for found in scores)] or list(scores[0])
+    rows = []
+    for key in kept:
+        ones = [found[key] for found in scores if key in found]
+        shown = {part: round(float(np.mean([one.validation[part] for one in ones])), 4) for part in ones[0].validation}
+        mean = float(np.mean([one.score for one in ones]))
+        rows.append(ones[0]._replace(score=mean, validation=shown).to_json())
+    return sorted(rows, key=lambda row: -row["score"])
 
 
 def _candidates(

@@ -42,6 +42,8 @@ class Amounts:
     """Facts that relearning is shown; it is tested on the person's others."""
     relearn: tuple[int, ...] = (10, 50)
     """Items that relearning is shown."""
+    audited: int = 12
+    """Items of each kind (short answers, descriptions, yes/no) in the audit; 0 for none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,8 @@ class Ground:
     """The twin's readings of the passages."""
     ratios: PerItem | None = None
     """The twin's truth ratios of the forget questions."""
+    attacked: dict[str, Any] = field(default_factory=dict)
+    """What the attacks of the audit get out of the untouched model, kept when it is first attacked."""
 
     @classmethod
     def of(cls, name: str, seed: int, model: HookedModel, twin: HookedModel | None, amounts: Amounts) -> Ground:

@@ -32,6 +32,7 @@ RWKU = {
 METHODS = {
     "forget": "forget",
     "adversarial": "adv.",
+    "audit": "audit",
     "neighbour": "neighb.",
     "utility": "utility",
     "mia": "MIA",

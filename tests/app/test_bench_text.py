@@ -10,10 +10,10 @@ import pytest
 from app import bench_methods, bench_rwku, text_choosing
 from app.bench_methods import MethodsRequest, text_methods
 from app.bench_rwku import RwkuRequest
-from app.methods_table import access, dominated, summary
+from app.methods_table import access, compared, summary
 from app.task_matrix import TaskAmounts, TwoOptions, _task, labels, task_matrix
-from app.text_cell import plain
-from app.text_choosing import Trial
+from app.text_cell import attacked, plain
+from app.text_choosing import Trial, Tried, together
 from app.text_ground import Amounts, Ground
 from app.text_tables import methods_table, rwku_table, tasks_table
 from app.world_concepts import text_concept
@@ -24,7 +24,7 @@ from concept_forget.methods import METHODS, Prompt
 from concept_forget.model import HookedModel
 from concept_forget.worlds import text as world
 
-FEW = Amounts(probes=1, wordings=1, kept=3, wrong=2, others=6, read=1, learned_facts=2, relearn=(2,))
+FEW = Amounts(probes=1, wordings=1, kept=3, wrong=2, others=6, read=1, learned_facts=2, relearn=(2,), audited=0)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def twin(tiny_llama):
 
 def test_methods_run_resume_and_are_framed(tiny_llama, twin, tmp_path, monkeypatch):
     monkeypatch.setattr(bench_methods, "open_model", lambda name, *_: twin if "never" in name else tiny_llama)
-    request = MethodsRequest("random", "never", ("none", "prompt", "never-knew"), (0,), FEW)
+    request = MethodsRequest("random", "never", ("none", "prompt", "never-knew"), (0,), amounts=FEW)
     first = bench_methods.bench(request, tmp_path)
     assert list(first["rows"]) == list(request.methods)
     none = first["rows"]["none"]
@@ -78,7 +78,30 @@ def test_what_is_relearned_is_not_what_is_asked_and_nobody_trains_the_probe_on_t
     assert {item.answer not in item.wrong for item in ground.forget} == {True}
 
 
-def cell(method, seed, forget, neighbour):
+def test_nobody_is_chosen_on_and_tested():
+    request = MethodsRequest()
+    assert not {request.person(seed) for seed in request.seeds} & {request.person(seed) for seed in request.choosing}
+    with pytest.raises(ValueError, match="would also be tested"):
+        MethodsRequest(seeds=tuple(range(19)))
+
+
+def test_the_audit_gets_everything_out_of_a_model_that_knows_and_nothing_out_of_one_that_never_did():
+    model, twin = HookedModel.load("tiny-llama"), HookedModel.load("tiny-llama-never-knew")
+    ground = Ground("Ada Torwood", 0, text_concept("Ada Torwood"), {}, (), {}, (), (), ((), (), ()), ())
+    knows = attacked(model, model, ground, [NoEdit()], 1)
+    assert {name: set(part["values"]) for name, part in knows.items() if name in ("audit", "quantised")} == {
+        "audit": {1.0},
+        "quantised": {1.0},
+    }
+    assert {"audit: direct", "audit: hints", "audit: paraphrase"} <= set(knows)
+    before = dict(ground.attacked)
+    never = attacked(twin, model, ground, [], 1)
+    assert set(never["audit"]["values"]) == {0.0}
+    assert never["audit"]["groups"] == knows["audit"]["groups"]
+    assert ground.attacked == before  # the untouched model is attacked once
+
+
+def cell(method, seed, forget, neighbour, back=()):
     items = {
         name: plain(PerItem((value,), (f"{seed}",)))
         for name, value in (("forget", forget), ("forget 3", forget), ("forget 3: role playing", forget),
@@ -86,6 +109,8 @@ def cell(method, seed, forget, neighbour):
     }  # fmt: skip
     for part in ("near", "places", "skills"):
         items |= {f"{part} {what}": items["neighbour"] for what in ("recall", "probability", "truth ratio")}
+    for name in ("audit", "relearn 10", "relearn 50"):
+        items[name] = plain(PerItem(tuple(back), tuple(f"{seed}: {k}" for k in range(len(back)))))
     found = {
         "items": items,
         "membership": {},
@@ -102,7 +127,24 @@ def test_rows_are_pooled_over_seeds_and_who_dominates_is_said():
     assert rows["sauce+"]["forget"]["value"] == pytest.approx(0.1)
     assert rows["sauce+"]["forget"]["n"] == 2
     assert rows["sauce+"]["seeds"]["neighbour"] == [0.9, 0.9]
-    assert dominated(rows, ["sauce+"]) == {"sauce+": ["npo"]}
+
+
+def test_ours_are_compared_with_rivals_item_by_item():
+    leaks = {"anchored": (0, 0, 1, 0), "npo": (1, 0, 1, 0), "flat": (0, 0, 0, 0), "rmu": (1, 1, 1, 1)}
+    keeps = {"anchored": 0.9, "npo": 0.8, "flat": 0.8, "rmu": 0.95}
+    cells = [cell(name, seed, 0.1, keeps[name], leaks[name]) for name in leaks for seed in (0, 1)]
+    rows = compared(cells, ["anchored", "sauce+"], resamples=50)
+    assert list(rows) == ["anchored"]
+    assert {rival: row["dominates"] for rival, row in rows["anchored"].items()} == {
+        "npo": True,
+        "rmu": False,
+        "flat": False,
+    }
+    gap = rows["anchored"]["npo"]["audit"]
+    assert gap["value"] == pytest.approx(-0.25)
+    assert gap["low"] < gap["value"] < gap["high"] <= 0  # paired: nothing came back here that did not come back there
+    assert rows["anchored"]["rmu"]["neighbour"]["value"] == pytest.approx(-0.05)
+    assert compared(cells[:-1], ["anchored"], ["rmu"], 50) == {}  # not asked the same
 
 
 def test_settings_are_chosen_by_what_is_forgotten_and_kept_on_validation(tiny_llama, monkeypatch):
@@ -137,11 +179,27 @@ def test_settings_are_chosen_by_what_is_forgotten_and_kept_on_validation(tiny_ll
     assert [tried["template"] for tried in chosen.tried][0] == "sharp"
 
 
+def test_settings_are_those_that_do_best_on_several_people_together():
+    def one(template, score):
+        return Tried(Prompt(template), "none", NoEdit(), score, {"near": score})
+
+    people = [[one("a", 0.9), one("b", 0.8), one("c", 1.0)], [one("b", 0.9), one("a", 0.6)]]
+    rows = together(people)
+    assert [row["template"] for row in rows] == ["b", "a"]  # c could not be fitted to both
+    assert rows[0]["score"] == pytest.approx(0.85)
+    assert rows[0]["validation"] == {"near": pytest.approx(0.85)}
+
+
 def test_validation_questions_are_not_the_tests():
     concept = text_concept(world.targets()[0])
     asked = text_choosing.questions(concept, Trial())
     test = {probe.query for probe in world.questions(world.find(concept.name).facts, "test")}
     assert {"forget", "near", "beside", "retain"} == set(asked)
+    trained = {example.about for example in concept.train.near if example.about}
+    close = set(world.neighbours(concept.name)["shares"]) - trained
+    assert close  # somebody shares much and is not in the training
+    assert any(name in item.prompt for item in asked["near"] for name in close)
+    assert not any(name in item.prompt for item in asked["near"] for name in trained)
     assert test.isdisjoint(item.prompt for item in asked["forget"])
 
 

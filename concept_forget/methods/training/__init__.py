@@ -1,5 +1,6 @@
 """Methods that train weights: one loop, and one loss per file."""
 
+from concept_forget.methods.training.anchored import Anchored
 from concept_forget.methods.training.base import TEMPLATES, WeightMethod
 from concept_forget.methods.training.dpo import IdkPo
 from concept_forget.methods.training.flat import DIVERGENCES, Flat
@@ -23,6 +24,7 @@ TRAINING: dict[str, type[WeightMethod]] = {
     Npo.name: Npo,
     SimNpo.name: SimNpo,
     Rmu.name: Rmu,
+    Anchored.name: Anchored,
     Undial.name: Undial,
     Flat.name: Flat,
     SelectiveAmnesia.name: SelectiveAmnesia,
@@ -35,6 +37,7 @@ __all__ = [
     "DIVERGENCES",
     "TEMPLATES",
     "TRAINING",
+    "Anchored",
     "DivergedError",
     "Flat",
     "GradDiff",

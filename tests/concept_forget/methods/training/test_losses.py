@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from concept_forget.methods.training import DIVERGENCES, Flat, Undial, forget_gap, forget_ratio
+from concept_forget.methods.training.anchored import drifted
 from concept_forget.methods.training.dpo import dpo
 from concept_forget.methods.training.flat import flat, probability
 from concept_forget.methods.training.kl import divergence
@@ -92,6 +93,13 @@ def test_rmu_by_hand() -> None:
     h, target = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 1.0])
     kept, before = torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 3.0]])
     assert float(rmu(h, target, kept, before, 2.0)) == pytest.approx((0 + 1 + 4 + 9) / 4 + 2 * (1 + 4) / 2)
+
+
+def test_the_drift_of_activations_is_a_share_of_their_size() -> None:
+    before, after = torch.tensor([[0.0, 3.0], [4.0, 0.0]]), torch.tensor([[1.0, 1.0], [4.0, 0.0]])
+    assert float(drifted(before, after)) == pytest.approx((1 + 4) / 25)
+    assert float(drifted(10 * before, 10 * after)) == pytest.approx((1 + 4) / 25)
+    assert float(drifted(before, before)) == 0
 
 
 @pytest.mark.parametrize(

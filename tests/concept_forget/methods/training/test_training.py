@@ -14,6 +14,7 @@ from concept_forget.directions import Localisation
 from concept_forget.edits import LowRank, NotBakeable, WeightDelta
 from concept_forget.methods.training import (
     TRAINING,
+    Anchored,
     Flat,
     GradDiff,
     GradientAscent,
@@ -27,6 +28,7 @@ from concept_forget.methods.training import (
     WeightMethod,
     watched,
 )
+from concept_forget.methods.training.anchored import drifted
 from concept_forget.methods.training.loop import train
 from concept_forget.methods.training.material import Material
 from concept_forget.methods.training.reading import Reader
@@ -105,6 +107,28 @@ def test_what_is_to_be_said_instead_becomes_more_likely(tiny_llama: HookedModel,
         edit = method.fit(tiny_llama, request_ada, None)
         assert nll(tiny_llama, template, edit) < nll(tiny_llama, template) - 1
         assert preference(edit) > preference() + 1
+
+
+def test_an_anchor_holds_what_is_kept_where_it_is_read_and_only_its_layers_learn(
+    tiny_llama: HookedModel, request_ada: ForgetRequest
+) -> None:
+    material = Material.of(request_ada.concept)
+    template = tuple(replace(e, answer="no" if e.kind == "yesno" else "I don't know.") for e in material.forget)
+    free, held = (Anchored(steps=20, rate=1e-2, batch=4, layer=0, retain=retain) for retain in (0.0, 1e4))
+
+    def drift(edit: WeightDelta) -> float:
+        reader, site = Reader(tiny_llama), held.site(tiny_llama)
+        with torch.no_grad():
+            before = reader.activations(material.keep, site)
+            with edit.attached(tiny_llama):
+                return float(drifted(before, reader.activations(material.keep, site)))
+
+    loose, tight = (method.fit(tiny_llama, request_ada, None) for method in (free, held))
+    assert drift(tight) < drift(loose) / 2
+    assert nll(tiny_llama, template, tight) < nll(tiny_llama, template) - 0.1
+    assert {name.split(".layers.")[1].split(".")[:2] == ["0", "mlp"] for name in tight.deltas} == {True}
+    with pytest.raises(NoSuchSite, match="anchored at layer 99"):
+        Anchored(layer=99).fit(tiny_llama, request_ada, None)
 
 
 def test_a_long_training_passes_through_the_short_ones(tiny_llama: HookedModel, request_ada: ForgetRequest) -> None:
