@@ -20,6 +20,7 @@ from concept_forget.sites import Site
 from concept_forget.tokens import real_tiles
 
 if TYPE_CHECKING:
+    from concept_forget.edits.gate_bank import GateBank
     from concept_forget.model import HookedModel
 
 
@@ -91,6 +92,10 @@ class SiteEdit(Edit, ABC):
     def branches(self) -> tuple[SiteEdit, ...]:
         """Edits that all read the same x, each behind its own gate: none, unless it is `Sum`."""
         return ()
+
+    def bank(self) -> GateBank | None:
+        """Of an edit with branches: those of their gates that can judge together."""
+        return None
 
     def tokens(self) -> Literal["all", "image", "text"]:
         """Which positions of a prompt it is for, at a text site: everything, unless it is `OnTokens`."""
@@ -267,7 +272,7 @@ class _Running:
         if self.placed is None:
             half = x.dtype in (torch.float16, torch.bfloat16)
             self.placed = self.edit.to(x.device, torch.float32 if half else x.dtype)
-            self.doors = Doorways(self.placed.branches() or (self.placed,))
+            self.doors = Doorways(self.placed.branches() or (self.placed,), self.placed.bank())
         assert self.doors is not None
         insides = self.doors(x, places, continuing)
         if not insides:

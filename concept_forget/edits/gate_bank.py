@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,8 @@ class GateBank:
     passes over the activation.
     """
 
+    numbers: tuple[int, ...]
+    """Whose gates these are: places in what `among` was given."""
     rows: FeatureRows
     """Of the U distinct features."""
     weights: Float[Tensor, "m g"]
@@ -29,28 +31,36 @@ class GateBank:
     thresholds: Float[Tensor, " g"]
 
     @classmethod
-    def of(cls, gates: Sequence[ImageGate]) -> GateBank:
-        """The bank of these gates, in their order."""
-        rows, places = merged([gate.rows for gate in gates])
+    def among(cls, gates: Sequence[object]) -> GateBank | None:
+        """The bank of those that judge a picture (text) as a whole, by means and maxima; None for fewer than two."""
+        plain = {
+            number: gate
+            for number, gate in enumerate(gates)
+            if type(gate) is ImageGate and gate.token_threshold is None
+        }
+        if len(plain) < 2:
+            return None
+        rows, places = merged([gate.rows for gate in plain.values()])
         u = len(rows.bias)
-        weights = rows.bias.new_zeros(2 * u, len(gates))
-        for number, (gate, place) in enumerate(zip(gates, places, strict=True)):
+        weights = rows.bias.new_zeros(2 * u, len(plain))
+        for column, (gate, place) in enumerate(zip(plain.values(), places, strict=True)):
             mean, top = gate.weights.to(weights).chunk(2)
             # a gate may look at the same feature twice
-            weights[:, number].index_add_(0, place, mean).index_add_(0, place + u, top)
-        thresholds = torch.tensor([gate.threshold for gate in gates], device=weights.device, dtype=weights.dtype)
-        return cls(rows, weights, thresholds)
-
-    @staticmethod
-    def takes(gate: object) -> bool:
-        """Whether a gate can be in a bank: it judges a picture (text) as a whole, by the means and maxima above."""
-        return type(gate) is ImageGate and gate.token_threshold is None
+            weights[:, column].index_add_(0, place, mean).index_add_(0, place + u, top)
+        thresholds = torch.tensor([gate.threshold for gate in plain.values()]).to(weights)
+        return cls(tuple(plain), rows, weights, thresholds)
 
     def decide(self, x: Float[Tensor, "b t d"], eligible: Bool[Tensor, "b t"] | None = None) -> Bool[Tensor, "b g"]:
         """Which gates open for which rows."""
-        rows = FeatureRows(*(part.to(x.device, working_dtype(x)) for part in self.rows))
-        found = ImageGate.features(rows, x, eligible)
-        return found @ self.weights.to(found) > self.thresholds.to(found)
+        bank = self.to(x.device, working_dtype(x))
+        return ImageGate.features(bank.rows, x, eligible) @ bank.weights > bank.thresholds
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> GateBank:
+        """The same bank with its tensors on this device."""
+        rows = FeatureRows(*(part.to(device, dtype) for part in self.rows))
+        return replace(
+            self, rows=rows, weights=self.weights.to(device, dtype), thresholds=self.thresholds.to(device, dtype)
+        )
 
 
 def merged(parts: Sequence[FeatureRows]) -> tuple[FeatureRows, list[Tensor]]:

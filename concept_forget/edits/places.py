@@ -51,16 +51,10 @@ class Doorway:
 class Doorways:
     """Where several edits that read the same activation are let in; plain gates judge it together (`GateBank`)."""
 
-    def __init__(self, edits: Sequence[SiteEdit]) -> None:
-        # Here, because gates know what an edit is, and edits where they are let in.
-        from concept_forget.edits.gate_bank import GateBank
-
-        self.all = [Doorway(edit) for edit in edits]
-        gated = [door for door in self.all if door.edit.gate is not None]
-        plain = [door for door in gated if GateBank.takes(door.edit.gate) and door.edit.tokens() == "all"]
-        self.together = plain if len(plain) > 1 else []
-        self.bank: GateBank | None = GateBank.of([door.edit.gate for door in plain]) if self.together else None  # type: ignore[misc]
-        self.alone = [door for door in gated if door not in self.together]
+    def __init__(self, edits: Sequence[SiteEdit], bank: GateBank | None = None) -> None:
+        self.all, self.bank = [Doorway(edit) for edit in edits], bank
+        self.together = [self.all[number] for number in (bank.numbers if bank else ())]
+        self.alone = [door for door in self.all if door.edit.gate is not None and door not in self.together]
 
     def __call__(self, x: Tensor, places: Places, continuing: bool) -> dict[int, Tensor | None]:
         """The masks of the edits that are open anywhere, by number."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from concept_forget.directions import FeatureRows
 from concept_forget.edits.base import Gate, NotBakeable, SiteEdit
 from concept_forget.edits.clamp import FeatureClamp
-from concept_forget.edits.gate_bank import merged
+from concept_forget.edits.gate_bank import GateBank, merged
 from concept_forget.edits.nested import digest, nested, unnested
 from concept_forget.edits.parts import Parts, working_dtype
 from concept_forget.sites import Site
@@ -36,6 +36,7 @@ class Sum(SiteEdit):
     """Where the features of a clamp are among them, by its number."""
     _factors: dict[int, Tensor] = field(init=False, repr=False, compare=False, default_factory=dict)
     """What a clamp that multiplies them adds, as a multiple of each; 0 where it does nothing."""
+    _bank: GateBank | None = field(init=False, repr=False, compare=False, default=None)
 
     gate: ClassVar[Gate | None] = None
     kind: ClassVar[str] = "sum"
@@ -46,6 +47,8 @@ class Sum(SiteEdit):
             raise ValueError(f"Sum adds edits of one site, and these are at {given}; use Together for several.")
         flat = [one for edit in self.edits for one in (edit.branches() or (edit,))]
         object.__setattr__(self, "edits", tuple(sorted(flat, key=digest)))  # type: ignore[arg-type]
+        plain = [edit.gate if edit.tokens() == "all" else None for edit in self.edits]
+        object.__setattr__(self, "_bank", GateBank.among(plain))
         self._share()
 
     @classmethod
@@ -60,6 +63,10 @@ class Sum(SiteEdit):
     def branches(self) -> tuple[SiteEdit, ...]:
         """The edits in it."""
         return self.edits
+
+    def bank(self) -> GateBank | None:
+        """The gates that can judge together."""
+        return self._bank
 
     def _share(self) -> None:
         """Gives every distinct feature of the clamps one row, and every clamp its places among the rows."""
@@ -128,10 +135,14 @@ class Sum(SiteEdit):
         if all(a is b for a, b in zip(moved, self.edits, strict=True)):
             return self
         made = object.__new__(Sum)
+        rows = None if self._rows is None else FeatureRows(*(part.to(device, dtype) for part in self._rows))
+        slots = {number: slot.to(device) for number, slot in self._slots.items()}
+        factors = {number: factor.to(device, dtype) for number, factor in self._factors.items()}
+        bank = None if self._bank is None else self._bank.to(device, dtype)
         # Another type gives other digests: the order of the original is kept.
-        for name, value in (("edits", moved), ("_slots", {}), ("_factors", {}), ("_rows", None)):
+        values = {"edits": moved, "_rows": rows, "_slots": slots, "_factors": factors, "_bank": bank}
+        for name, value in values.items():
             object.__setattr__(made, name, value)
-        made._share()
         return made
 
     def to_parts(self) -> Parts:

@@ -40,7 +40,9 @@ def test_a_bank_decides_what_its_gates_decide(padded):
     eligible = torch.rand(7, 9, generator=torch.Generator().manual_seed(4)) > 0.4 if padded else None
     alone = torch.stack([one.decide(x, eligible)[:, 0] for one in gates], 1)
     assert 5 < alone.sum() < alone.numel() - 5
-    assert torch.equal(GateBank.of(gates).decide(x, eligible), alone)
+    bank = GateBank.among(gates)
+    assert bank is not None and bank.numbers == tuple(range(8))
+    assert torch.equal(bank.decide(x, eligible), alone)
 
 
 def test_features_that_several_look_at_are_read_once():
@@ -49,14 +51,15 @@ def test_features_that_several_look_at_are_read_once():
     assert [place.tolist() for place in places] == [[0, 1, 2], [2, 3], [3, 3]]
     twice = ImageGate(rows_of([7, 7]), torch.tensor([0.5, 1.0, 2.0, -1.0]), 0.1, 1.0, 0.0)
     x = activations()
-    assert torch.equal(GateBank.of([twice, gate(1)]).decide(x)[:, 0], twice.decide(x)[:, 0])
+    assert torch.equal(GateBank.among([twice, gate(1)]).decide(x)[:, 0], twice.decide(x)[:, 0])
 
 
 def test_only_gates_that_judge_a_picture_by_means_and_maxima_are_banked():
     plain = gate(0)
     parts = (plain.rows, plain.weights, 0.0, 1.0, 0.0, torch.zeros(5))
-    assert GateBank.takes(plain)
-    assert not any(map(GateBank.takes, (ImageGate(*parts), ShareGate(*parts), None)))
+    found = GateBank.among([None, plain, ImageGate(*parts), ShareGate(*parts), plain])
+    assert found is not None and found.numbers == (1, 4)
+    assert GateBank.among([plain, ImageGate(*parts), None]) is None
 
 
 def test_many_gated_edits_at_once_do_what_each_does_by_itself(tiny_llava, picture):
