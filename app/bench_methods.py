@@ -31,7 +31,7 @@ from concept_forget.worlds import text as world
 SCHEMA = "concept-forget/bench-methods/1"
 NEVER_KNEW = "never-knew"
 """The row of the model that was trained without the people."""
-NOT_FOR_TEXT = frozenset({"random_features", "residual_clamp", "replace", "ablation", "steer"})
+NOT_FOR_TEXT = frozenset({"random_features", "residual_clamp", "patch_clamp", "replace", "ablation", "steer"})
 """The control of a clamp, doors of the picture models, and what is there for its exact form in the weights."""
 
 
