@@ -252,8 +252,11 @@ def _check_fits(edit: SiteEdit, model: HookedModel) -> None:
             raise ValueError("its gate does not decide position by position")
     except (ArithmeticError, AttributeError, IndexError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise RecipeError(f"{what} does not fit {model.name}: {error}") from error
-    if new.shape != x.shape or not bool(new.isfinite().all()):
-        kept = "values that are not finite" if new.shape == x.shape else f"shape {tuple(new.shape)}"
+    # squared, because every norm behind the site does that
+    if new.shape != x.shape or not bool(new.square().sum().isfinite()):
+        kept = (
+            "values that are not finite, or not when squared" if new.shape == x.shape else f"shape {tuple(new.shape)}"
+        )
         raise RecipeError(f"{what} does not fit {model.name}: it makes {kept} of an activation {tuple(x.shape)}.")
 
 

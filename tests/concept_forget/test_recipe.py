@@ -179,6 +179,7 @@ def test_a_retrained_model_of_the_same_config_is_refused(recipe: Recipe, tiny_ll
         ({"rows.encoder": torch.zeros(5, 7)}, "does not fit tiny random llava"),
         ({"rows.decoder": torch.zeros(5, 7)}, "does not fit"),
         ({"rows.decoder": torch.full((5, 24), torch.inf)}, "not finite"),
+        ({"rows.decoder": torch.full((5, 24), 1e25)}, "when squared"),
         ({"gate.weights": torch.zeros(3)}, "does not fit"),
         ({"rows.bias": torch.full((5,), torch.nan)}, "not numbers"),
     ],
