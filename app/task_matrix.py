@@ -33,10 +33,11 @@ class TaskAmounts:
     """How much is trained and asked per task."""
 
     train: int = 300
-    """Questions whose labels are drawn by chance; no person, place or text of them is tested."""
+    """Questions whose labels are drawn by chance; no person, place or text of them is validated or tested on."""
     test: int = 60
+    """And as many for validation, about still others."""
     steps: int = 200
-    rate: float = 1e-3
+    """At most: a quarter, half and all of them are tried at every rate of the grid."""
     batch: int = 16
 
 
@@ -44,7 +45,7 @@ class TaskAmounts:
 class TwoOptions(RandomLabel):
     """Labels drawn once for every question between its true answer and one wrong one, as published."""
 
-    drawn: Mapping[str, str] = field(default_factory=dict)
+    drawn: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The label of every question."""
 
     def answer(self, example: Example, material: Material, rng: random.Random) -> str:  # noqa: ARG002
@@ -56,6 +57,7 @@ class Task(NamedTuple):
     """Questions with a true and a wrong answer each."""
 
     train: tuple[Example, ...]
+    validation: tuple[Example, ...]
     test: tuple[Example, ...]
     wrong: dict[str, str]
     """By question."""
@@ -66,8 +68,9 @@ def task_matrix(
 ) -> dict[str, Any]:
     """Accuracy, forget ratio and gap of every task after random labels on every task, and the probe of its own.
 
-    Accuracy is the share of questions whose true answer is likelier than the wrong one; chance is 1/2. Train and test
-    share no person, place or text. The probe reads the value asked for off the question's last token, trained anew on
+    Accuracy is the share of questions whose true answer is likelier than the wrong one; chance is 1/2. Train,
+    validation and test share no person, place or text. Rate and steps are those with the accuracy nearest to chance on
+    the task's own validation questions. The probe reads the value asked for off the question's last token, trained anew on
     the task's own training questions with their true answers (the skill has no set of values to read).
     """
     amounts = amounts or TaskAmounts()
@@ -75,11 +78,13 @@ def task_matrix(
     before = {name: _right(model, task) for name, task in made.items()}
     rows: dict[str, Any] = {}
     for name, task in made.items():
-        drawn = labels(task, seed)
-        method = TwoOptions(steps=amounts.steps, rate=amounts.rate, batch=amounts.batch, drawn=drawn)
-        edit = method.fit(model, ForgetRequest(_concept(name, task, made), seed), None)
+        first = TwoOptions(steps=amounts.steps, batch=amounts.batch, drawn=labels(task, seed))
+        fitted = first.fit_grid(model, ForgetRequest(_concept(name, task, made), seed), None)
+        tried = [(_right(model, task, [edit], "validation").value, method, edit) for method, edit in fitted]
+        validated, method, edit = min(tried, key=lambda one: abs(forget_gap(one[0])))
         after = {other: _right(model, questions, [edit]) for other, questions in made.items()}
         rows[name] = {
+            "settings": {"rate": method.rate, "steps": method.steps, "validation": validated, "tried": len(tried)},
             "accuracy": {other: measured.to_json() for other, measured in after.items()},
             "ratio": {other: _ratio(before[other].value, after[other].value) for other in made},
             "gap": _gap(after[name]),
@@ -99,18 +104,20 @@ def _task(name: str, amounts: TaskAmounts, seed: int) -> Task:
     wrong: dict[str, str] = {}
     if name in world.TASKS:
         train = _skills(name, "train", amounts.train, wrong, seed)
-        return Task(train, _skills(name, "test", amounts.test, wrong, seed), wrong)
+        validation = _skills(name, "validation", amounts.test, wrong, seed)
+        return Task(train, validation, _skills(name, "test", amounts.test, wrong, seed), wrong)
     facts = [fact for fact in world.facts_of(world.subjects()) if fact.attribute == name]
     rng.shuffle(facts)
     # whole people and places are held out: what is tested was never relabelled
-    cut = len(facts) * 2 // 3
+    first, second = len(facts) * 4 // 6, len(facts) * 5 // 6
+    parts = ((facts[:first], amounts.train), (facts[first:second], amounts.test), (facts[second:], amounts.test))
     made: list[tuple[Example, ...]] = []
-    for some, count in ((facts[:cut], amounts.train), (facts[cut:], amounts.test)):
+    for some, count in parts:
         asked = [(fact, question) for fact in some for question in probes.questions(fact, "train")]
         chosen = rng.sample(asked, min(count, len(asked)))
         wrong |= {question: probes.wrong(fact, rng) for fact, question in chosen}
         made.append(tuple(_example(name, question, fact.value, fact.subject) for fact, question in chosen))
-    return Task(made[0], made[1], wrong)
+    return Task(made[0], made[1], made[2], wrong)
 
 
 def _skills(name: str, split: Split, count: int, wrong: dict[str, str], seed: int) -> tuple[Example, ...]:
@@ -132,11 +139,12 @@ def _concept(name: str, task: Task, made: Mapping[str, Task]) -> Concept:
     return Concept(name, name, part, part, part)
 
 
-def _right(model: HookedModel, task: Task, edits: Sequence[Edit] = ()) -> Measured:
-    options = [(example, answer) for example in task.test for answer in (example.answer, task.wrong[example.prompt])]
+def _right(model: HookedModel, task: Task, edits: Sequence[Edit] = (), split: Split = "test") -> Measured:
+    asked: tuple[Example, ...] = getattr(task, split)
+    options = [(example, answer) for example in asked for answer in (example.answer, task.wrong[example.prompt])]
     readings = iter(read(model, [Item(answer, example.prompt) for example, answer in options], edits))
-    values = [float(next(readings).log_p.sum() > next(readings).log_p.sum()) for _ in task.test]
-    return PerItem(tuple(values), tuple(example.group for example in task.test)).measured(400)
+    values = [float(next(readings).log_p.sum() > next(readings).log_p.sum()) for _ in asked]
+    return PerItem(tuple(values), tuple(example.group for example in asked)).measured(400)
 
 
 def _probe(model: HookedModel, task: Task, edits: Sequence[Edit] = ()) -> AnswerProbe | None:

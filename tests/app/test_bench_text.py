@@ -240,9 +240,14 @@ def test_random_labels_are_drawn_from_two_options_and_tested_on_others(tiny_llam
     assert found["tasks"] == ["profession", "copying"]
     assert set(found["rows"]["profession"]["accuracy"]) == {"profession", "copying"}
     assert found["rows"]["copying"]["probe"] == {"before": None, "after": None}
+    chosen = found["rows"]["profession"]["settings"]
+    assert chosen["steps"] in (1, 2)
+    assert 0 <= chosen["validation"] <= 1
+    assert chosen["tried"] > 1
     task = _task("profession", TaskAmounts(), 0)
-    assert {e.group for e in task.train}.isdisjoint(e.group for e in task.test)
-    assert all(task.wrong[e.prompt] != e.answer for e in (*task.train, *task.test))
+    people = [{e.group for e in part} for part in (task.train, task.validation, task.test)]
+    assert sum(map(len, people)) == len(set.union(*people))  # nobody is in two of them
+    assert all(task.wrong[e.prompt] != e.answer for part in task[:3] for e in part)
     drawn = labels(task, 0)
     right = [drawn[example.prompt] == example.answer for example in task.train]
     assert 0.35 < sum(right) / len(right) < 0.65
