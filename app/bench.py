@@ -97,7 +97,7 @@ def bench(
 ) -> dict[str, Any]:
     """Every concept by every method; writes cells.jsonl as it goes and bench.json at the end, and gives its content."""
     # as in the paper: chosen and judged on pictures as they are
-    choosing = choosing or Choosing(faint=False)
+    choosing = choosing or Choosing(faint=0)
     concepts = tuple(find(name) for name in request.concepts)
     for name in request.methods:
         find_method(name)

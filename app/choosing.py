@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from app.dictionaries import DEFAULT_RANKING, Progress
 from app.opening import PLUS, find_method
-from concept_forget.concepts import Concept, ForgetRequest
+from concept_forget.concepts import Concept, Example, ForgetRequest
 from concept_forget.edits import Edit, ImageGate, SiteEdit
 from concept_forget.evaluation import AnswerBook, evaluate
 from concept_forget.evaluation.faint import asked_faintly
@@ -50,9 +53,10 @@ class Choosing:
     """Questions per metric for those that are left."""
     keep: int = 5
     """Candidates that reach the second round."""
-    faint: bool = True
-    """Whether forgetting is also judged on faint copies of the pictures (`asked_faintly`): an edit that holds only
-    where the concept is shown plainly then loses against one that holds everywhere."""
+    faint: int = 2
+    """On how many faint copies of each picture forgetting is also judged (`asked_faintly`), 0 for none. What any of
+    them brings back is not forgotten: an edit that holds only where the concept is shown plainly loses against one that
+    holds everywhere."""
 
 
 NONE = "none"
@@ -99,7 +103,7 @@ def choose_method(
     choosing, book = choosing or Choosing(), book or AnswerBook(model)
     judged = {} if judged is None else judged
     request = ForgetRequest(concept, seed)
-    asked = asked_faintly(concept, seed) if choosing.faint else concept
+    faint = cache(lambda limit: asked_faintly(concept, limit, choosing.faint, seed) if choosing.faint else ())
     candidates = list(_candidates(model, request, name, ranked, ungated) if among is None else among)
     if ungated:
         candidates = [candidate for candidate in candidates if not _gates(candidate[2])]
@@ -110,7 +114,7 @@ def choose_method(
         ranking, method, edit = candidates[index]
         key = (ranking, method, limit)
         if key not in judged:
-            judged[key] = on_validation(model, asked, edit, limit, book, only_known)
+            judged[key] = on_validation(model, concept, edit, limit, book, only_known, faint(limit))
         return judged[key][0], index, judged[key][1]
 
     if len(candidates) == 1:
@@ -190,13 +194,26 @@ def _gates(edit: Edit) -> list[ImageGate]:
 
 
 def on_validation(
-    model: HookedModel, concept: Concept, edit: Edit, limit: int, book: AnswerBook, only_known: bool = False
+    model: HookedModel,
+    concept: Concept,
+    edit: Edit,
+    limit: int,
+    book: AnswerBook,
+    only_known: bool = False,
+    faint: Sequence[Example] = (),
 ) -> tuple[float, dict[str, float]]:
-    """What an edit is chosen by: the harmonic mean of the five rates on validation, and the rates, as in a report."""
-    scores = evaluate(
-        model, concept, [edit], concept.validation, before=book, limit=limit, only_known=only_known, resamples=1
-    )
+    """What an edit is chosen by: the harmonic mean of the five rates on validation, and the rates, as in a report.
+
+    With `faint` questions, each with its copies a group, those rates are shares of groups of which every one holds.
+    """
+    how: dict[str, Any] = {"before": book, "only_known": only_known, "resamples": 1}
+    scores = evaluate(model, concept, [edit], concept.validation, limit=limit, **how)
     hits, counts = scores.after.hits.sum(0), scores.after.counts.sum(0)
+    if faint:
+        worst = evaluate(model, concept, [edit], faint, **how).after
+        asked = worst.counts > 0
+        held = asked & (worst.hits == worst.counts)
+        hits, counts = (np.where(asked.any(0), a.sum(0), b) for a, b in ((held, hits), (asked, counts)))
     # Half a success and half a failure more: one lucky or unlucky answer among few does not decide.
     rates = (hits[counts > 0] + 0.5) / (counts[counts > 0] + 1)
     shown = {role: round(change.after.value, 4) for role, change in scores.metrics.items() if change.after.n}

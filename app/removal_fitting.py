@@ -39,7 +39,7 @@ FAINT = (SAUCE_FAINT, "patch_clamp")
 """Chosen on faint copies of the validation pictures too; the others, as in the paper, on pictures as they are."""
 Prior = Mapping[tuple[str, str], Mapping[str, Any]]
 """Settings by concept and method."""
-FEW = Choosing(first=8, second=32, keep=3)
+FEW = Choosing(first=8, second=24, keep=3)
 
 
 class Fitted(NamedTuple):
@@ -114,7 +114,7 @@ class Fitter:
         return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
 
     def _chosen(self, name: str, among: Iterable[Candidate] | None = None) -> Choice:
-        method, faint = ("sauce" if name == SAUCE_FAINT else name), name in FAINT
+        method = "sauce" if name == SAUCE_FAINT else name
         score = "sauce" if method == "sauce" else "contrast"
         return choose_method(
             self.model,
@@ -122,7 +122,7 @@ class Fitter:
             method,
             {score: self.ranked(score)},
             seed=self.seed,
-            choosing=replace(self.choosing, faint=faint),
+            choosing=self.choosing if name in FAINT else replace(self.choosing, faint=0),
             book=self.book,
             among=among,
         )

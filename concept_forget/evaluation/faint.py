@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import replace
 
 from PIL import Image, ImageEnhance, ImageFilter
@@ -12,30 +11,26 @@ from concept_forget.concepts import Concept, Example, role
 from concept_forget.evaluation.suite import FORGOTTEN
 
 
-def asked_faintly(concept: Concept, seed: int = 0) -> Concept:
-    """The concept with its validation questions of UAd and UAg asked twice: about the picture and about a faint copy.
+def asked_faintly(concept: Concept, limit: int, copies: int, seed: int = 0) -> tuple[Example, ...]:
+    """At most `limit` validation questions of UAd and of UAg, each about its picture and that many faint copies of it.
 
-    Choosing on it prefers edits that hold where the concept is shown less plainly too. Train and test stay as they are.
+    A question and its copies are one group: what an edit hides in the picture but not in a copy of it is not hidden.
+    Which questions and which copies depends on the seed alone.
     """
-    forget = concept.validation.forget
-    again = faint_copies((example for example in forget if role(example, concept) in FORGOTTEN), seed)
-    return replace(concept, validation=concept.validation._replace(forget=(*forget, *again)))
-
-
-def faint_copies(examples: Iterable[Example], seed: int = 0) -> tuple[Example, ...]:
-    """The examples that have a picture, asked about a faint copy of it, which is a group of its own.
-
-    Which change, and how strong, is drawn by seed and group: questions about one picture get the same copy.
-    """
-    made: dict[str, Image.Image] = {}
-    found = []
-    for number, example in enumerate(examples):
-        if example.image is not None:
-            group = f"{example.group or number} faint"
-            if group not in made:
-                made[group] = faint(example.image, random.Random(f"{seed}/{group}"))
-            found.append(replace(example, image=made[group], group=group))
+    found: list[Example] = []
+    for name in FORGOTTEN:
+        mine = [e for e in concept.validation.forget if role(e, concept) == name and e.image is not None]
+        for example in random.Random(seed).sample(mine, min(limit, len(mine))):
+            group = f"{example.group}: {example.prompt}"
+            found += [replace(example, image=image, group=group) for image in faint_copies(example, copies, seed)]
     return tuple(found)
+
+
+def faint_copies(example: Example, copies: int, seed: int = 0) -> list[Image.Image]:
+    """The example's picture, and so many faint copies: which changes, and how strong, is drawn by seed and group."""
+    assert example.image is not None
+    rng = random.Random(f"{seed}/{example.group}/faint")
+    return [example.image, *(faint(example.image, rng) for _ in range(copies))]
 
 
 def faint(image: Image.Image, rng: random.Random) -> Image.Image:

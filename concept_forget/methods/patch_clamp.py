@@ -49,7 +49,7 @@ class PatchClamp(Method):
             replace(self, k=k, gamma=gamma, above=above)
             for k in (8, 16)
             for gamma in (-2.0, -3.0)
-            for above in (0.5, 0.75, 0.9)
+            for above in (0.25, 0.5, 0.75, 0.9)
         ]
         return (self, *(other for other in others if other != self))
 
