@@ -93,7 +93,7 @@ class SiteEdit(Edit, ABC):
         """Edits that all read the same x, each behind its own gate: none, unless it is `Sum`."""
         return ()
 
-    def bank(self) -> GateBank | None:
+    def gate_bank(self) -> GateBank | None:
         """Of an edit with branches: those of their gates that can judge together."""
         return None
 
@@ -272,7 +272,7 @@ class _Running:
         if self.placed is None:
             half = x.dtype in (torch.float16, torch.bfloat16)
             self.placed = self.edit.to(x.device, torch.float32 if half else x.dtype)
-            self.doors = Doorways(self.placed.branches() or (self.placed,), self.placed.bank())
+            self.doors = Doorways(self.placed.branches() or (self.placed,), self.placed.gate_bank())
         assert self.doors is not None
         insides = self.doors(x, places, continuing)
         if not insides:

@@ -64,7 +64,7 @@ class Sum(SiteEdit):
         """The edits in it."""
         return self.edits
 
-    def bank(self) -> GateBank | None:
+    def gate_bank(self) -> GateBank | None:
         """The gates that can judge together."""
         return self._bank
 
