@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from app.dictionaries import DEFAULT_RANKING, Progress
 from app.opening import PLUS, find_method
-from concept_forget.concepts import Concept, Example, ForgetRequest
+from concept_forget.concepts import Concept, Example, ForgetRequest, role
 from concept_forget.edits import Edit, ImageGate, SiteEdit
 from concept_forget.evaluation import AnswerBook, evaluate
 from concept_forget.evaluation.faint import asked_faintly
 from concept_forget.evaluation.metrics import ROLES, harmonic_mean
+from concept_forget.evaluation.suite import FORGOTTEN
 from concept_forget.methods import (
     METHODS,
     Clamp,
@@ -103,7 +102,9 @@ def choose_method(
     choosing, book = choosing or Choosing(), book or AnswerBook(model)
     judged = {} if judged is None else judged
     request = ForgetRequest(concept, seed)
-    faint = cache(lambda limit: asked_faintly(concept, limit, choosing.faint, seed) if choosing.faint else ())
+    faint = cache(
+        lambda limit: asked_faintly(concept, limit, choosing.faint, seed) if choosing.faint and model.has_vision else ()
+    )
     candidates = list(_candidates(model, request, name, ranked, ungated) if among is None else among)
     if ungated:
         candidates = [candidate for candidate in candidates if not _gates(candidate[2])]
@@ -204,17 +205,17 @@ def on_validation(
 ) -> tuple[float, dict[str, float]]:
     """What an edit is chosen by: the harmonic mean of the five rates on validation, and the rates, as in a report.
 
-    With `faint` questions, each with its copies a group, those rates are shares of groups of which every one holds.
+    With `faint` questions, each a group with its copies, UAd and UAg are the shares of groups of which all hold.
     """
     how: dict[str, Any] = {"before": book, "only_known": only_known, "resamples": 1}
-    scores = evaluate(model, concept, [edit], concept.validation, limit=limit, **how)
+    asked = [e for part in concept.validation for e in part if not faint or role(e, concept) not in FORGOTTEN]
+    scores = evaluate(model, concept, [edit], asked, limit=limit, **how)
     hits, counts = scores.after.hits.sum(0), scores.after.counts.sum(0)
     if faint:
-        worst = evaluate(model, concept, [edit], faint, **how).after
-        asked = worst.counts > 0
-        held = asked & (worst.hits == worst.counts)
-        hits, counts = (np.where(asked.any(0), a.sum(0), b) for a, b in ((held, hits), (asked, counts)))
+        copies = evaluate(model, concept, [edit], faint, **how).after
+        hits = hits + ((copies.counts > 0) & (copies.hits == copies.counts)).sum(0)
+        counts = counts + (copies.counts > 0).sum(0)
+    there = counts > 0
     # Half a success and half a failure more: one lucky or unlucky answer among few does not decide.
-    rates = (hits[counts > 0] + 0.5) / (counts[counts > 0] + 1)
-    shown = {role: round(change.after.value, 4) for role, change in scores.metrics.items() if change.after.n}
-    return float(harmonic_mean(rates)), {key: value for key, value in shown.items() if key in ROLES}
+    score = float(harmonic_mean((hits[there] + 0.5) / (counts[there] + 1)))
+    return score, {name: round(hits[k] / counts[k], 4) for k, name in enumerate(ROLES) if there[k]}

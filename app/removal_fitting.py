@@ -39,7 +39,7 @@ FAINT = (SAUCE_FAINT, "patch_clamp")
 """Chosen on faint copies of the validation pictures too; the others, as in the paper, on pictures as they are."""
 Prior = Mapping[tuple[str, str], Mapping[str, Any]]
 """Settings by concept and method."""
-FEW = Choosing(first=8, second=24, keep=3)
+FEW = Choosing(first=6, second=20, keep=3)
 
 
 class Fitted(NamedTuple):

@@ -12,23 +12,27 @@ from concept_forget.evaluation.suite import FORGOTTEN
 
 
 def asked_faintly(concept: Concept, limit: int, copies: int, seed: int = 0) -> tuple[Example, ...]:
-    """At most `limit` validation questions of UAd and of UAg, each about its picture and that many faint copies of it.
+    """At most `limit` validation questions of UAd and of UAg, each about its picture and so many faint copies of it.
 
     A question and its copies are one group: what an edit hides in the picture but not in a copy of it is not hidden.
     Which questions and which copies depends on the seed alone.
     """
     found: list[Example] = []
     for name in FORGOTTEN:
-        mine = [e for e in concept.validation.forget if role(e, concept) == name and e.image is not None]
+        mine = [example for example in concept.validation.forget if role(example, concept) == name]
         for example in random.Random(seed).sample(mine, min(limit, len(mine))):
             group = f"{example.group}: {example.prompt}"
             found += [replace(example, image=image, group=group) for image in faint_copies(example, copies, seed)]
     return tuple(found)
 
 
-def faint_copies(example: Example, copies: int, seed: int = 0) -> list[Image.Image]:
-    """The example's picture, and so many faint copies: which changes, and how strong, is drawn by seed and group."""
-    assert example.image is not None
+def faint_copies(example: Example, copies: int, seed: int = 0) -> list[Image.Image | None]:
+    """The example's picture, and so many faint copies: which changes, and how strong, is drawn by seed and group.
+
+    Of an example without a picture there is no copy.
+    """
+    if example.image is None:
+        return [None]
     rng = random.Random(f"{seed}/{example.group}/faint")
     return [example.image, *(faint(example.image, rng) for _ in range(copies))]
 
