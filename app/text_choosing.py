@@ -20,15 +20,16 @@ from concept_forget.evaluation.text import Item, rouge_l_recall, say
 from concept_forget.methods import Method
 from concept_forget.model import HookedModel
 from concept_forget.worlds import text as world
+from concept_forget.worlds.text import Fact
 
 
 @dataclass(frozen=True)
 class Trial:
     """How many validation questions a candidate is asked, and how many candidates there are at most."""
 
-    forget: int = 28
-    kept: int = 14
-    """Questions per kept part (others beside the person, other families and skills) and per distance of neighbours."""
+    each: int = 14
+    """Of every kind: open questions and clozes, adversarial queries, ways that lead to the person; per distance of
+    neighbours, of others beside the person, of other families and skills."""
     most: int = 12
 
 
@@ -57,35 +58,44 @@ class Chosen(NamedTuple):
 
 
 def questions(concept: Concept, trial: Trial, seed: int = 0) -> dict[str, list[Item]]:
-    """Validation questions by part: forget (open questions, clozes, adversarial ones), near, beside, retain.
+    """Validation questions by part: forget, near, beside, retain.
 
+    forget: open questions and clozes, adversarial queries, and descriptions and questions that lead to the name.
     near: as the test asks, questions and clozes about people who share much, the town, and nothing, as many of each;
     none of them is in the training. Those who share much are few, and whoever is not asked about them believes that a
     training hurts nobody.
     """
     rng = random.Random(f"{seed}/{concept.name}/validation")
     facts = world.find(concept.name).facts
-    asked = [*world.questions(facts, "validation"), *world.cloze(facts, "validation")]
-    hard = world.adversarial(facts, "validation", seed=seed)
-    half = trial.forget // 2
-    probes = rng.sample(asked, min(half, len(asked))) + rng.sample(hard, min(trial.forget - half, len(hard)))
     split, met = concept.validation, {example.about for example in concept.train.without}
 
-    def about(names: Sequence[str]) -> list[Item]:
-        facts = world.facts_of(name for name in names if name not in met)
-        probes = [*world.questions(facts, "validation"), *world.cloze(facts, "validation")]
-        return [Item(probe.answer, probe.query) for probe in rng.sample(probes, min(trial.kept, len(probes)))]
+    def some(items: Sequence[Item]) -> list[Item]:
+        return rng.sample(items, min(trial.each, len(items)))
 
-    def some(examples: Sequence[Example]) -> list[Item]:
-        short = [e for e in examples if e.kind == "short" and e.answer]
-        return [Item(e.answer, e.prompt) for e in rng.sample(short, min(trial.kept, len(short)))]
+    def asked(facts: Sequence[Fact]) -> list[Item]:
+        return some(_items([*world.questions(facts, "validation"), *world.cloze(facts, "validation")]))
 
+    def short(examples: Sequence[Example]) -> list[Item]:
+        return some([Item(e.answer, e.prompt) for e in examples if e.kind == "short" and e.answer])
+
+    led = [Item(concept.name, e.prompt) for e in split.forget if e.kind == "caption"]
+    near = [
+        world.facts_of(name for name in names if name not in met) for names in world.neighbours(concept.name).values()
+    ]
     return {
-        "forget": [Item(probe.answer, probe.query) for probe in probes],
-        "near": [item for names in world.neighbours(concept.name).values() for item in about(names)],
-        "beside": some([e for e in split.forget if role(e, concept) == "COA"]),
-        "retain": some(split.retain),
+        "forget": [
+            *asked(facts),
+            *some(_items(world.adversarial(facts, "validation", seed=seed))),
+            *some(led),
+        ],
+        "near": [item for facts in near for item in asked(facts)],
+        "beside": short([e for e in split.forget if role(e, concept) == "COA"]),
+        "retain": short(split.retain),
     }
+
+
+def _items(probes: Sequence[world.Probe]) -> list[Item]:
+    return [Item(probe.answer, probe.query) for probe in probes]
 
 
 def score(
