@@ -67,7 +67,9 @@ def many(
         )
         from analysis import figures, figures_removal
 
-        figures.write_figures(out / "figures", {"many": figures_removal.many_at_once(result["many"])})
+        # where everything is gone nothing is left to keep: one mean over both would hide it
+        shown = {name: figures_removal.many_at_once(result["many"], name) for name in ("UAd", "IRA", "COA")}
+        figures.write_figures(out / "figures", shown)
     if json:
         emit({**result, "out": str(out)})
         return
