@@ -43,7 +43,7 @@ def removal(
     device: Device = "",
     resume: Resume = False,
     gates: Annotated[
-        list[str] | None, typer.Option("--require", help="Exit 3 unless residual_clamp reaches it: HM>=0.9.")
+        list[str] | None, typer.Option("--require", help="Exit 3 unless patch_clamp reaches it: HM>=0.9.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -79,7 +79,7 @@ def removal(
         made = {"leaks": figures_removal.leaks(result["methods"])}
         made["damage"] = figures_removal.damage_by_distance(result["methods"])
         figures.write_figures(out / "figures", made)
-    judged = "residual_clamp" if "residual_clamp" in result["methods"] else list(result["methods"])[-1]
+    judged = "patch_clamp" if "patch_clamp" in result["methods"] else list(result["methods"])[-1]
     overall = result["methods"][judged]
     failed = require(gates or [], {name: (overall.get(name) or {}).get("value") or 0.0 for name in names})
     if json:
