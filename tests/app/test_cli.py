@@ -20,6 +20,7 @@ COMMANDS = [
     "sae train",
     "sae eval",
     "bench sauce60",
+    "bench many",
     "zoo train",
     "features show",
     "trace",
