@@ -1,6 +1,7 @@
 """`bench removal` on the random model: every method, cell by cell, resumed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,14 +9,14 @@ from analysis.audit import Budget
 from analysis.audit.crop import Crop
 from analysis.audit.direct import Direct
 from app import bench_removal as bench
-from app import removal_fitting, removal_measuring
+from app import choosing, removal_fitting, removal_measuring
 from app.bench_removal import RemovalRequest, summary
 from app.choosing import Choosing
 from app.removal_fitting import REMOVAL, Fitter, NotThatBench, read_prior
 from app.world_concepts import Sizes
 from concept_forget.distil import Distil
 from concept_forget.doors import doors
-from concept_forget.methods import DiffMeans, GatedClamp
+from concept_forget.methods import DiffMeans, GatedClamp, Sauce
 
 
 def request(dictionary, **changes):
@@ -83,6 +84,28 @@ def test_settings_of_an_earlier_bench_are_taken_over(random_dictionary, tmp_path
     (tmp_path / "wrong.json").write_text("{}")
     with pytest.raises(NotThatBench, match="no bench"):
         read_prior(tmp_path / "wrong.json")
+
+
+@pytest.mark.usefixtures("opened")
+def test_sauce_mode_chosen_as_ours_is_not_what_is_taken_over(random_dictionary, tmp_path, monkeypatch):
+    prior = tmp_path / "bench.json"
+    earlier = {"method": "sauce", "k": 3, "gamma": -0.5, "ranking": "sauce"}
+    prior.write_text(json.dumps({"cells": [{"concept": "red", "method": "sauce", "settings": earlier}]}))
+    monkeypatch.setattr(Sauce, "grid", lambda self: (replace(self, k=2), replace(self, k=5)))
+    asked = []
+
+    def on_validation(*given):
+        asked.append(len(given[-1]))
+        return 1.0, {}
+
+    monkeypatch.setattr(choosing, "on_validation", on_validation)
+    shared = bench.Shared(request(random_dictionary), "", read_prior(prior), Choosing(1, 1, 1, faint=2), None)
+    fitter = shared.fitter("red")[1]
+    assert fitter("sauce").settings["k"] == 3
+    assert not asked
+    assert fitter("sauce_faint").settings == {"method": "sauce_faint", "k": 2, "gamma": -0.5, "ranking": "sauce"}
+    # for both candidates a question of UAd and one of UAg, each with two copies
+    assert asked == [6, 6]
 
 
 def cell(concept, method, hm, leak):
