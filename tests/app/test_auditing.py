@@ -2,17 +2,22 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
 
 from app import auditing
 from app.audit_table import audit_tables
 from app.auditing import AuditRequest, audit, control_for
+from app.exporting import export
 from app.world_concepts import Sizes
 from concept_forget import zoo
-from concept_forget.edits import PromptEdit
+from concept_forget.edits import PromptEdit, SubspaceErase
+from concept_forget.model import HookedModel
 from concept_forget.recipe import Recipe
+from concept_forget.sites import Site
 
 ONLY = ("direct", "crop")
 
@@ -58,6 +63,30 @@ def test_an_audit_that_was_stopped_goes_on_attack_by_attack(request_, tmp_path, 
     log = (out / "log.txt").read_text()
     assert "edited direct: taken over" in log and "edited crop: done" in log
     assert again.finished and set(again.attacks) == set(ONLY)
+
+
+def test_a_baked_checkpoint_says_without_hooks_what_the_edited_model_said_with_them(
+    request_, tmp_path, monkeypatch, tiny_llava
+):
+    direction = torch.randn(1, 24, generator=torch.Generator().manual_seed(0))
+    edit = replace(SubspaceErase.of(Site.parse("projector.in"), direction, torch.zeros(24)), strength=8.0)
+    recipe = Recipe.of(tiny_llava, "star", [edit])
+    recipe.save(tmp_path / "erase")
+    folder = export(tiny_llava, recipe, tmp_path / "baked").folder
+    kind = type(tiny_llava.model)
+    baked = HookedModel(kind.from_pretrained(folder), tiny_llava.processor, str(folder))
+    monkeypatch.setattr(auditing, "open_model", lambda name, *_: baked if name == str(folder) else tiny_llava)
+    hooked = audit(replace(request_, recipes=(str(tmp_path / "erase"),)), tmp_path / "on")
+    asked = AuditRequest(str(folder), concept="star", untouched="tiny", attacks=ONLY)
+    alone = audit(asked, tmp_path / "off")
+
+    def said(found, target):
+        return [one.said for attack in ONLY for one in found.results[target, attack].outcomes]
+
+    assert said(alone, "edited") == said(hooked, "edited") != said(hooked, "untouched")
+    assert said(alone, "untouched") == said(hooked, "untouched")
+    # what is in the weights is not left out by whoever has them
+    assert hooked.hooks and not alone.hooks
 
 
 def test_the_tables_show_every_attack(request_, tmp_path):
