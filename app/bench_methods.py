@@ -18,7 +18,7 @@ from app.methods_table import compared, summary
 from app.opening import PLUS, find_method, open_model
 from app.run_folder import RunFolder
 from app.text_cell import measure
-from app.text_choosing import Trial, Tried, together, tried
+from app.text_choosing import Trial, choose
 from app.text_ground import Amounts, Ground
 from app.text_rankings import USERS, TextRankings
 from app.world_concepts import text_concept
@@ -50,16 +50,16 @@ class MethodsRequest:
     methods: tuple[str, ...] = field(default_factory=text_methods)
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each has its own person, its own questions and its own chance in fitting."""
-    choosing: tuple[int, ...] = (18, 19)
-    """Seeds of the people on whose validation questions settings are chosen: nobody is chosen on and tested."""
+    choosing: int = 18
+    """Seed of the person on whose validation questions settings are chosen: nobody is chosen on and tested."""
     amounts: Amounts = field(default_factory=Amounts)
     trial: Trial = field(default_factory=Trial)
 
     def __post_init__(self) -> None:
-        if both := {self.person(seed) for seed in self.seeds} & {self.person(seed) for seed in self.choosing}:
+        if self.person(self.choosing) in map(self.person, self.seeds):
             raise ValueError(
-                f"Settings are chosen on {', '.join(sorted(both))}, who would also be tested. Give at most "
-                f"{min(self.choosing)} seeds."
+                f"Settings are chosen on {self.person(self.choosing)}, who would also be tested. Give at most "
+                f"{self.choosing} seeds."
             )
 
     def person(self, seed: int) -> str:
@@ -83,7 +83,7 @@ def bench(
 ) -> dict[str, Any]:
     """Every method on every seed's person; cells.jsonl as it goes, methods.json at the end, and gives its content.
 
-    Settings are chosen once per method, on validation questions about people who are not tested, and used for all. With
+    Settings are chosen once per method, on validation questions about a person who is not tested. With
     `jobs` methods run side by side, each in a process of one thread. `tasks` adds random labels task by task
     (tasks.json, kept for --resume). Raises NoSuchMethod before anything is opened.
     """
@@ -116,7 +116,7 @@ def bench(
         "schema": SCHEMA,
         **asdict(request),
         "people": [request.person(seed) for seed in request.seeds],
-        "chosen_on": [request.person(seed) for seed in request.choosing],
+        "chosen_on": request.person(request.choosing),
         "rows": summary(chosen, request.methods),
         "compared": compared(chosen),
         "tasks": matrix,
@@ -135,8 +135,12 @@ class Shared:
         self.request, self.device, self.progress = request, device, progress
         self.model = open_model(request.model, device)
         self._grounds: dict[int, Ground] = {}
-        self._people: dict[int, Concept] = {}
         self.rankings = TextRankings(self.model, progress=progress)
+
+    @cached_property
+    def example(self) -> Concept:
+        """The person on whom settings are chosen."""
+        return text_concept(self.request.person(self.request.choosing), self.request.choosing)
 
     @cached_property
     def twin(self) -> HookedModel | None:
@@ -180,17 +184,12 @@ class Shared:
             }
 
     def chosen(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The settings that do best on validation questions about people who are not tested, and all that was tried."""
+        """The settings that do best on validation, on a person who is not tested, and all that was tried."""
         if name == NEVER_KNEW:
             return {"method": name}, []
-        people: list[list[Tried]] = []
-        for seed in self.request.choosing:
-            concept = self._people.setdefault(seed, text_concept(self.request.person(seed), seed))
-            ranked = self.rankings.of(concept, name)
-            only = people[0] if people else ()
-            people.append(tried(self.model, concept, name, ranked, self.request.trial, seed, only))
-        rows = together(people)
-        return {key: value for key, value in rows[0].items() if key not in ("score", "validation")}, rows
+        ranked = self.rankings.of(self.example, name)
+        found = choose(self.model, self.example, name, ranked, self.request.trial, self.request.choosing)
+        return {**found.method.settings(), "ranking": found.ranking}, found.tried
 
     def fitted(self, name: str, ground: Ground, settings: Mapping[str, Any]) -> Any:
         """The edit for a person with these settings; None for the model that never knew."""

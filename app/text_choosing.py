@@ -33,21 +33,6 @@ class Trial:
     most: int = 12
 
 
-class Tried(NamedTuple):
-    """A candidate with its validation score."""
-
-    method: Method
-    ranking: str
-    edit: Edit
-    score: float
-    validation: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in the cells."""
-        shown = {"score": round(self.score, 4), "validation": self.validation}
-        return {**self.method.settings(), "ranking": self.ranking, **shown}
-
-
 class Chosen(NamedTuple):
     """The settings with the best score, with their edit and all that was tried."""
 
@@ -130,50 +115,17 @@ def choose(
     seed: int = 0,
 ) -> Chosen:
     """The candidate with the best validation score; the first of equals. Raises NoSuchMethod."""
-    found = tried(model, concept, name, ranked, trial, seed)
-    best = found[0]
-    return Chosen(best.method, best.ranking, best.edit, [one.to_json() for one in found])
-
-
-def tried(
-    model: HookedModel,
-    concept: Concept,
-    name: str,
-    ranked: Mapping[str, Any],
-    trial: Trial | None = None,
-    seed: int = 0,
-    only: Sequence[Tried] = (),
-) -> list[Tried]:
-    """The candidates, best first and the first of equals before the others; a single one is not asked anything.
-
-    `only`: those that were tried on somebody else. Raises NoSuchMethod.
-    """
     trial = trial or Trial()
     asked = questions(concept, trial, seed)
-    candidates = _candidates(model, ForgetRequest(concept, seed), name, ranked)
-    if only:
-        wanted = {(one.ranking, one.method) for one in only}
-        some = [candidate for candidate in candidates if candidate[:2] in wanted]
-    else:
-        some = _some(candidates, trial.most)
-    scored = [
-        Tried(method, ranking, edit, *(score(model, asked, [edit]) if len(some) > 1 else (0.0, {})))
-        for ranking, method, edit in some
-    ]
-    return sorted(scored, key=lambda one: -one.score)
-
-
-def together(people: Sequence[Sequence[Tried]]) -> list[dict[str, Any]]:
-    """What was tried on several people, best mean score first: only what could be fitted to each of them."""
-    scores = [{(one.ranking, one.method): one for one in found} for found in people]
-    kept = [key for key in scores[0] if all(key in found for found in scores)] or list(scores[0])
-    rows = []
-    for key in kept:
-        ones = [found[key] for found in scores if key in found]
-        shown = {part: round(float(np.mean([one.validation[part] for one in ones])), 4) for part in ones[0].validation}
-        mean = float(np.mean([one.score for one in ones]))
-        rows.append(ones[0]._replace(score=mean, validation=shown).to_json())
-    return sorted(rows, key=lambda row: -row["score"])
+    candidates = list(_some(_candidates(model, ForgetRequest(concept, seed), name, ranked), trial.most))
+    scored = []
+    for place, (ranking, method, edit) in enumerate(candidates):
+        value, shown = score(model, asked, [edit]) if len(candidates) > 1 else (0.0, {})
+        tried = {**method.settings(), "ranking": ranking, "score": round(value, 4), "validation": shown}
+        scored.append((-value, place, tried))
+    order = sorted(scored, key=lambda entry: entry[:2])
+    ranking, method, edit = candidates[order[0][1]]
+    return Chosen(method, ranking, edit, [tried for _, _, tried in order])
 
 
 def _candidates(
