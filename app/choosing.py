@@ -17,6 +17,7 @@ from concept_forget.evaluation.metrics import ROLES, harmonic_mean
 from concept_forget.evaluation.suite import FORGOTTEN
 from concept_forget.methods import (
     METHODS,
+    Blur,
     Clamp,
     DiffMeans,
     Dsg,
@@ -63,7 +64,7 @@ NONE = "none"
 FINDS = 0.95
 """Share of the validation pictures with the concept that the best gate has to find, or `sauce+` tries without one."""
 UNGATED: tuple[Method, ...] = (Clamp(), DiffMeans(), Leace())
-OF_TEXT: tuple[Method, ...] = (Dsg(), Leace(gated=True))
+OF_TEXT: tuple[Method, ...] = (Blur(), Dsg(), Leace(gated=True))
 OF_PICTURES: tuple[Method, ...] = (PatchClamp(),)
 """What `sauce+` tries besides on a model that reads text only, and on one that sees."""
 

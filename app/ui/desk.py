@@ -113,6 +113,10 @@ class Desk:
             return name
         return text_concept(name).name if self.reads(model) else find(name)
 
+    def first_method(self, name: str) -> str:
+        """Where to begin: a dictionary of texts has features of words, and clamping these hardly hides a person."""
+        return "blur" if self.reads(name) else "clamp"
+
     def loaded(self, name: str) -> bool:
         """Whether a model is in memory."""
         return name in self._models

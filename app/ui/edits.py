@@ -21,6 +21,7 @@ LABELS = {
     "diff_means": "Difference of means",
     "leace": "LEACE",
     "patch_clamp": "Clamp the patches that show more than neighbours do",
+    "blur": "Blur: its tokens become anybody's",
     "residual_clamp": "Clamp, and erase what is left over",
     "guard": "GUARD: keep its words out while it speaks",
     "npo": "NPO: train it out of the weights",
@@ -34,7 +35,7 @@ ACTIONS = {
     "clamp": {"scale": "take the activation away", "limit": "hold it at its neighbours' mean"},
     "diff_means": {"project": "project onto the mean of the rest", "shift": "shift to the mean of the rest"},
 }
-FITTED = frozenset({"patch_clamp", "residual_clamp", "guard", "npo"})
+FITTED = frozenset({"blur", "patch_clamp", "residual_clamp", "guard", "npo"})
 """Methods used as they are, without a strength or a gate of the app's; some take a while to fit."""
 GATE_FEATURES = 32
 GATED = frozenset({"clamp", "diff_means", "leace", "sauce", "random_features"})

@@ -147,7 +147,8 @@ def _moved(parts: Parts, session: Session, name: str) -> None:
     if not concept.startswith("own:") and concept not in known:
         concept = known[0]
     before = parts.desk.reads(session.settings.model)
-    session.change(model=name, concept=concept, site="", features=(), loaded="")
+    method = {} if before == parts.desk.reads(name) else {"method": parts.desk.first_method(name)}
+    session.change(model=name, concept=concept, site="", features=(), loaded="", **method)
     if before != parts.desk.reads(name) or not session.samples:
         look_at(parts, session)
 

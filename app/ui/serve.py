@@ -35,7 +35,7 @@ def serve(
     from app.ui.page import build, get_ready
 
     desk = Desk(model, open_to_all=host not in LOOPBACK, device=device)
-    first = Settings(model, desk.called(concept))
+    first = Settings(model, desk.called(concept), method=desk.first_method(model))
     page = build(desk, first)
     page.queue(default_concurrency_limit=8, max_size=64)
     waits = not options.pop("prevent_thread_lock", False)

@@ -2,6 +2,7 @@
 
 from concept_forget.methods.ablation import Ablation
 from concept_forget.methods.base import Method
+from concept_forget.methods.blur import Blur
 from concept_forget.methods.clamp import Clamp
 from concept_forget.methods.diff_means import DiffMeans
 from concept_forget.methods.dsg import Dsg
@@ -33,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
     ReplacePatch.name: ReplacePatch,
     Ablation.name: Ablation,
     Steer.name: Steer,
+    Blur.name: Blur,
     Dsg.name: Dsg,
     Icu.name: Icu,
     Guard.name: Guard,
@@ -43,6 +45,7 @@ METHODS: dict[str, type[Method]] = {
 __all__ = [
     "METHODS",
     "Ablation",
+    "Blur",
     "Clamp",
     "DiffMeans",
     "Dsg",

@@ -72,18 +72,21 @@ class TokenActivations(NamedTuple):
 
 
 def group_activations(
-    model: HookedModel, examples: Sequence[Example], site: Site, batch_size: int = 32
+    model: HookedModel, examples: Sequence[Example], site: Site, batch_size: int = 32, answered: bool = False
 ) -> Iterator[TokenActivations]:
     """Activations at a site, each picture once and each different text, in their order; the pass stops at the site.
 
-    Batches never mix groups with and without a picture. Holds one batch at a time. Raises ValueError without examples.
+    `answered`: with the expected answers behind the prompts. Batches never mix groups with and without a picture. Holds
+    one batch at a time. Raises ValueError without examples.
     """
     groups = pictures_and_texts(examples)
     if not groups:
         raise ValueError("There is no picture (text) to read activations from; give at least one example.")
     for run in _runs(groups, batch_size):
         images = [e.image for e in run if e.image is not None]
-        batch = model.prepare([e.prompt for e in run], images or None)
+        batch = model.prepare(
+            [e.prompt for e in run], images or None, answers=[e.answer for e in run] if answered else None
+        )
         read = model.run(batch, read=[site], logits=None)
         x = read.activations[site].detach()
         everything = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
@@ -122,10 +125,15 @@ def _runs(groups: list[Example], batch_size: int) -> Iterator[list[Example]]:
 
 
 def content_tokens(
-    model: HookedModel, examples: Sequence[Example], site: Site, batch_size: int = 32, tokens: Tokens = "all"
+    model: HookedModel,
+    examples: Sequence[Example],
+    site: Site,
+    batch_size: int = 32,
+    tokens: Tokens = "all",
+    answered: bool = False,
 ) -> Iterator[Float[Tensor, "n d"]]:
     """The content tokens of `group_activations` (of one kind), batch by batch, in at least float32."""
-    for read in group_activations(model, examples, site, batch_size):
+    for read in group_activations(model, examples, site, batch_size, answered):
         yield read.x[read.content & read.only(tokens)].float()
 
 
