@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from app.tables import _table, ends, short
+from app.tables.base import ends, short, table_of
 
 
 def audit_tables(audit: Mapping[str, Any]) -> list[Table | Text]:
@@ -23,7 +23,7 @@ def audit_tables(audit: Mapping[str, Any]) -> list[Table | Text]:
 
 
 def _attacks(audit: Mapping[str, Any]) -> Table:
-    table = _table(f"What comes back of {audit['concept']} in {audit['model']} ({audit['budget']['name']} budget)")
+    table = table_of(f"What comes back of {audit['concept']} in {audit['model']} ({audit['budget']['name']} budget)")
     table.add_column("attack")
     table.add_column("tries", justify="right", style="dim")
     table.add_column("edited", justify="right", style="bold")
@@ -54,7 +54,7 @@ def _leaks(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _probes(audit: Mapping[str, Any]) -> Table:
-    table = _table("What probes trained after the edit read (AUROC)")
+    table = table_of("What probes trained after the edit read (AUROC)")
     table.add_column("site")
     table.add_column("of")
     table.add_column("probe", style="dim")

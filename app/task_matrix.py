@@ -70,8 +70,8 @@ def task_matrix(
 
     Accuracy is the share of questions whose true answer is likelier than the wrong one; chance is 1/2. Train,
     validation and test share no person, place or text. Rate and steps are those with the accuracy nearest to chance on
-    the task's own validation questions. The probe reads the value asked for off the question's last token, trained anew on
-    the task's own training questions with their true answers (the skill has no set of values to read).
+    the task's own validation questions. The probe reads the value asked for off the question's last token, trained anew
+    on the task's own training questions with their true answers (the skill has no set of values to read).
     """
     amounts = amounts or TaskAmounts()
     made = {name: _task(name, amounts, seed) for name in tasks}

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from app.tables import short
+from app.tables.base import short
 
 RWKU = {
     "Forget FB": "FB",

@@ -66,7 +66,7 @@ def apply(
     if json:
         emit(about)
         return
-    from app.tables import applied_lines, plan_table
+    from app.tables.ship import applied_lines, plan_table
 
     show(*([plan_table(about)] if dry_run else applied_lines(about)))
 

@@ -88,7 +88,7 @@ def sauce60(
     if json:
         emit({**result, "out": str(out), "failed": failed})
     else:
-        from app.tables import bench_table
+        from app.tables.compare import bench_table
 
         show(bench_table(result), f"\nEvery cell: [bold]{out / 'bench.json'}[/bold]")
     if failed:

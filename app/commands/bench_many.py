@@ -73,6 +73,6 @@ def many(
     if json:
         emit({**result, "out": str(out)})
         return
-    from app.tables import many_table
+    from app.tables.compare import many_table
 
     show(many_table(result), f"\nEvery number: [bold]{out / 'many.json'}[/bold]")

@@ -85,7 +85,7 @@ def removal(
     if json:
         emit({**result, "out": str(out), "failed": failed})
     else:
-        from app.tables import removal_table
+        from app.tables.compare import removal_table
 
         show(removal_table(result), f"\nEvery cell: [bold]{out / 'removal.json'}[/bold]")
     if failed:

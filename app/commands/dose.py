@@ -78,6 +78,6 @@ def dose(
     if json:
         emit({**result, "out": str(out)})
     else:
-        from app.tables import dose_table
+        from app.tables.run import dose_table
 
         show(dose_table(result), f"\nEvery number: [bold]{out / 'dose.json'}[/bold]")

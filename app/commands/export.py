@@ -62,6 +62,6 @@ def export(
     if json:
         emit(made.to_json())
         return
-    from app.tables import export_lines
+    from app.tables.ship import export_lines
 
     show(*export_lines(made.to_json()))

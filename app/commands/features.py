@@ -85,7 +85,7 @@ def features(
             }
         )
         return
-    from app.tables import feature_table
+    from app.tables.dictionary import feature_table
 
     show(feature_table(rows, wanted.name, str(place), score, stable))
 
@@ -136,6 +136,6 @@ def card(
     if json:
         emit({**shown.to_json(), "page": str(path)})
         return
-    from app.tables import card_table
+    from app.tables.dictionary import card_table
 
     show(card_table(shown.to_json()), f"\nCard: [bold]{path}[/bold]")

@@ -71,7 +71,7 @@ def heads(
     if json:
         emit(result | {"out": str(out)})
         return
-    from app.tables import head_table
+    from app.tables.find import head_table
 
     show(head_table(result), f"\nEvery head: [bold]{out / 'heads.json'}[/bold]")
 

@@ -30,7 +30,7 @@ def concepts(
     if json:
         emit({"concepts": [{"name": name, "family": of, "aliases": list(also)} for name, of, also in chosen]})
         return
-    from app.tables import concept_table
+    from app.tables.here import concept_table
 
     families = {name: [(n, also) for n, of, also in chosen if of == name] for name in there}
     show(concept_table({name: rows for name, rows in families.items() if rows}))
@@ -55,7 +55,7 @@ def models(json: Json = False) -> None:
     if json:
         emit({"models": found})
         return
-    from app.tables import model_table
+    from app.tables.here import model_table
 
     show(model_table(found))
     show("Any Hugging Face causal language model or image-text model works too: --model FOLDER or --model OWNER/NAME.")

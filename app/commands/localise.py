@@ -77,6 +77,6 @@ def localise(
     if json:
         emit({**result, "out": str(out)})
         return
-    from app.tables import localisation_table
+    from app.tables.find import localisation_table
 
     show(localisation_table(result), f"\nEvery concept: [bold]{out / 'localisation.md'}[/bold]")

@@ -92,7 +92,7 @@ def probe(
     if json:
         emit({**result, "out": str(out)})
         return
-    from app.tables import probe_notes, probe_table
+    from app.tables.find import probe_notes, probe_table
 
     show(
         probe_table(result["summary"], len(best)),

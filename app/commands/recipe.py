@@ -43,7 +43,7 @@ def show_recipe(
     if json:
         emit(about)
         return
-    from app.tables import recipe_tables
+    from app.tables.ship import recipe_tables
 
     show(*recipe_tables(about))
 

@@ -92,7 +92,7 @@ def run(
     if json:
         emit(report.to_json() | {"out": str(out), "failed": failed})
     else:
-        from app.tables import controls_note, metric_table
+        from app.tables.run import controls_note, metric_table
 
         show(
             metric_table(report.to_json()),

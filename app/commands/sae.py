@@ -111,6 +111,6 @@ def evaluate(
     if json:
         emit({"model": model, "site": str(found.site), "features": found.d_sae, **judged.to_json()})
         return
-    from app.tables import quality_tables
+    from app.tables.dictionary import quality_tables
 
     show(*quality_tables(judged.to_json(), str(found.site), found.d_sae))

@@ -111,10 +111,10 @@ def test_without_a_retain_model_the_source_is_asked_about_somebody_else(full):
 
 
 class Silent(DecodingRule):
-    def opens(self, model, batch):
+    def opens(self, model, batch):  # noqa: ARG002
         return torch.zeros(batch.size, dtype=torch.bool)
 
-    def settings_for(self, model, batch, stat):
+    def settings_for(self, model, batch, stat):  # noqa: ARG002
         return {}
 
 

@@ -11,7 +11,7 @@ from app import bench_removal, many_concepts
 from app.bench_removal import RemovalRequest
 from app.choosing import Choosing
 from app.many_concepts import Reading, bench_many
-from app.tables import many_table
+from app.tables.compare import many_table
 from app.world_concepts import Sizes
 from concept_forget.edits import NoEdit
 from concept_forget.methods import Clamp, GatedClamp

@@ -1,0 +1,1 @@
+"""Results as rich tables for the terminal."""
