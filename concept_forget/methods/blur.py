@@ -22,7 +22,7 @@ MOST = 20_000
 """Tokens of each kind that are read closely; more are drawn from by seed."""
 
 
-class Told(NamedTuple):
+class Telling(NamedTuple):
     """A direction that tells the concept's tokens, and what the others score on it."""
 
     site: Site
@@ -78,7 +78,7 @@ class Blur(Method):
         for method in self.grid():
             yield method, method._edit(told, request.seed)
 
-    def _told(self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None) -> Told:
+    def _told(self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None) -> Telling:
         from sklearn.linear_model import LogisticRegression
 
         concept, train = request.concept, request.concept.train
@@ -98,9 +98,9 @@ class Blur(Method):
         model_of = LogisticRegression(class_weight="balanced", max_iter=300)
         model_of.fit(((x - x.mean(0)) / std).numpy(), [1] * len(yes) + [0] * len(no))
         direction = torch.from_numpy(model_of.coef_[0]).float() / std
-        return Told(site, direction, kept @ direction, near.unique(dim=0))
+        return Telling(site, direction, kept @ direction, near.unique(dim=0))
 
-    def _edit(self, told: Told, seed: int) -> Replace:
+    def _edit(self, told: Telling, seed: int) -> Replace:
         from sklearn.cluster import KMeans
 
         threshold = told.threshold(self.false_fire)
