@@ -1,4 +1,4 @@
-"""Blur on a random model: the tokens that only the planted person has become means of others', the rest keep their bits."""
+"""Blur on a random model: tokens that only the planted person has become means of others', the rest keep their bits."""
 
 from __future__ import annotations
 
