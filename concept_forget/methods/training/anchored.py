@@ -23,6 +23,8 @@ class Anchored(Layered):
     few tokens. Only the MLPs of that layer and the two before it learn. Raises NoSuchSite when there is no such layer.
     """
 
+    rate: float = 3e-4
+    """Of a model of millions, where it was developed; billions want less."""
     beta: float = 0.1
     retain: float = 100.0
 

@@ -13,7 +13,7 @@ import torch
 
 from concept_forget.concepts import ForgetRequest
 from concept_forget.edits import LowRank
-from concept_forget.methods.training.material import Material, drawn
+from concept_forget.methods.training.material import Material, drawn, evenly
 from concept_forget.methods.training.reading import Reader, Step
 from concept_forget.methods.training.trained import trained
 from concept_forget.model import HookedModel
@@ -105,9 +105,9 @@ def train(
 
 
 def _batches(method: WeightMethod, material: Material, seed: int) -> Iterator[dict[str, list]]:
-    """The pairs of every step: as many to forget as to keep, and the former with other answers."""
+    """The pairs of every step: to forget (their kinds in turn), as many to keep, and the former with other answers."""
     rng = random.Random(f"{seed}/{material.concept.name}")
-    forget = drawn(material.forget, method.batch, rng)
+    forget = evenly(material.forget, method.batch, rng)
     keep = drawn(material.keep, method.batch, rng) if material.keep else None
     for chosen in forget:
         examples = {"forget": chosen, "keep": next(keep) if keep else []}

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 
 from concept_forget.concepts import Concept, Example
 
@@ -62,3 +63,14 @@ def drawn(examples: Sequence[Example], size: int, rng: random.Random) -> Iterato
             waiting += rng.sample(examples, len(examples))
         yield waiting[:size]
         del waiting[:size]
+
+
+def evenly(examples: Sequence[Example], size: int, rng: random.Random) -> Iterator[list[Example]]:
+    """`size` examples at a time without end, the kinds in turn: what is known also goes by the few descriptions of it,
+    not by the many questions alone."""
+    piles: dict[str, list[Example]] = {}
+    for example in examples:
+        piles.setdefault(example.kind, []).append(example)
+    turns = cycle([drawn(pile, 1, rng) for pile in piles.values()])
+    while True:
+        yield [example for _ in range(size) for example in next(next(turns))]

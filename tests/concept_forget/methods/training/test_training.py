@@ -30,7 +30,7 @@ from concept_forget.methods.training import (
 )
 from concept_forget.methods.training.anchored import drifted
 from concept_forget.methods.training.loop import train
-from concept_forget.methods.training.material import Material
+from concept_forget.methods.training.material import Material, evenly
 from concept_forget.methods.training.reading import Reader
 from concept_forget.model import HookedModel, NoSuchSite
 from concept_forget.recipe import Recipe
@@ -129,6 +129,16 @@ def test_an_anchor_holds_what_is_kept_where_it_is_read_and_only_its_layers_learn
     assert {name.split(".layers.")[1].split(".")[:2] == ["0", "mlp"] for name in tight.deltas} == {True}
     with pytest.raises(NoSuchSite, match="anchored at layer 99"):
         Anchored(layer=99).fit(tiny_llama, request_ada, None)
+
+
+def test_few_descriptions_are_drawn_as_often_as_many_questions() -> None:
+    short = [Example(f"q{k}", "a") for k in range(9)]
+    examples = [*short, Example("d0", "a", kind="caption"), Example("d1", "a", kind="caption")]
+    batches = evenly(examples, 3, random.Random(0))
+    drawn = [example for _ in range(12) for example in next(batches)]
+    assert [example.kind for example in drawn] == 18 * ["short", "caption"]
+    assert {example.prompt for example in drawn[:18:2]} == {example.prompt for example in short}  # a whole pass
+    assert {example.prompt for example in drawn[1:4:2]} == {"d0", "d1"}
 
 
 def test_a_long_training_passes_through_the_short_ones(tiny_llama: HookedModel, request_ada: ForgetRequest) -> None:
