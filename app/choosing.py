@@ -91,6 +91,7 @@ def choose_method(
     judged: Judged | None = None,
     only_known: bool = False,
     ungated: bool = False,
+    settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     among: Iterable[Candidate] | None = None,
 ) -> Choice:
@@ -99,6 +100,7 @@ def choose_method(
     `judged` remembers candidates of this concept, for methods that share some. `only_known` judges them, as a report
     with it does, on what the untouched model answers correctly. `among` are the candidates, instead of the method's.
     `ungated` leaves out those behind a gate, which no weights can hold exactly; raises ValueError when none is left.
+    `settings` of the method are held, and only the others chosen.
     """
     choosing, book = choosing or Choosing(), book or AnswerBook(model)
     judged = {} if judged is None else judged
@@ -106,7 +108,7 @@ def choose_method(
     faint = cache(
         lambda limit: asked_faintly(concept, limit, choosing.faint, seed) if choosing.faint and model.has_vision else ()
     )
-    candidates = list(_candidates(model, request, name, ranked, ungated) if among is None else among)
+    candidates = list(_candidates(model, request, name, ranked, ungated, settings) if among is None else among)
     if ungated:
         candidates = [candidate for candidate in candidates if not _gates(candidate[2])]
         if not candidates:
@@ -168,14 +170,21 @@ def rankings_of(name: str) -> tuple[str, ...]:
 
 
 def _candidates(
-    model: HookedModel, request: ForgetRequest, name: str, ranked: Mapping[str, Any], ungated: bool = False
+    model: HookedModel,
+    request: ForgetRequest,
+    name: str,
+    ranked: Mapping[str, Any],
+    ungated: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Candidate]:
     recall = 0.0
     besides = () if name != PLUS else OF_PICTURES if model.has_vision else OF_TEXT
-    for base in (*find_method(name), *besides):
+    for base in (*find_method(name, settings), *besides):
         for ranking in (NONE,) if NONE in ranked else rankings_of(base.name):
             if ranking in ranked:
                 for method, edit in base.fit_grid(model, request, ranked[ranking]):
+                    if any(getattr(method, key) != value for key, value in (settings or {}).items()):
+                        continue
                     recall = max(recall, *(one.recall for one in _gates(edit)), 0.0)
                     yield ranking, method, edit
     if name == PLUS and (ungated or recall < FINDS):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,27 @@ def find_concept(
     return answered_by(concept, book.answers)
 
 
+def read_settings(name: str, given: Sequence[str]) -> dict[str, Any]:
+    """Settings of a method written NAME=VALUE, each of the type of its default. Raises ValueError for any other."""
+    found: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not key or not equals:
+            raise ValueError(f"--set {text!r}: write NAME=VALUE.")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = value
+        default = getattr(METHODS.get(name), key, None)
+        if isinstance(default, float) and type(found[key]) is int:
+            found[key] = float(found[key])
+        if isinstance(default, tuple) and isinstance(found[key], list):
+            found[key] = tuple(found[key])
+        if default is not None and found[key] is not None and type(found[key]) is not type(default):
+            raise ValueError(f"--set {text!r}: {key} takes a value such as {default!r}.")
+    return found
+
+
 def find_site(model: HookedModel, text: str = "") -> Site:
     """The site written so, or the model's default door; proved live. Raises when there is none or it is dead."""
     site = Site.parse(text) if text else model.reading_site
@@ -78,10 +101,19 @@ def find_site(model: HookedModel, text: str = "") -> Site:
     return site
 
 
-def find_method(name: str) -> list[Method]:
-    """The methods to choose settings of under a name: one, or all of `sauce+`. Raises NoSuchMethod."""
+def find_method(name: str, settings: Mapping[str, Any] | None = None) -> list[Method]:
+    """The methods to choose settings of under a name: one, with these settings, or all of `sauce+`.
+
+    Raises NoSuchMethod, and ValueError for settings that the method does not have or take.
+    """
     if name in METHODS:
-        return [METHODS[name]()]
+        kind: Any = METHODS[name]
+        known = sorted(field.name for field in fields(kind))
+        if unknown := [key for key in settings or () if key not in known]:
+            raise ValueError(f"Method {name!r} has no setting {unknown[0]!r}. It has {', '.join(known)}.")
+        return [kind(**settings or {})]
+    if name == PLUS and settings:
+        raise ValueError(f"{PLUS} chooses among methods; settings are for one of them. Give its --method.")
     if name == PLUS:
         return [GatedClamp(looser=LOOSER), DiffMeans(gated=True, looser=LOOSER)]
     close = get_close_matches(name, [PLUS, *METHODS], 2, 0.4)

@@ -12,7 +12,7 @@ from analysis.probing import probe
 from app.choosing import NONE, Choice, Choosing, choose_method, control_methods, method_of, rankings_of
 from app.dictionaries import Progress, dictionary_for, rank_features, ranking_from_json, ranking_to_json
 from app.doors import choose_doors, door_notes, find_doors, main_door
-from app.opening import PLUS, OwnData, find_concept, find_method, find_site, open_model
+from app.opening import PLUS, OwnData, find_concept, find_method, find_site, open_model, read_settings
 from app.readings import exhibits, gate_on_test, probe_sites
 from app.report_files import write_report
 from app.run_folder import RunFolder
@@ -50,6 +50,8 @@ class RunRequest:
     sizes: Sizes = field(default_factory=Sizes)
     questions: int = 200
     """Test questions per metric."""
+    settings: tuple[str, ...] = ()
+    """Settings of the method to hold, as NAME=VALUE; the others are chosen."""
     only_known: bool = False
     """Report only on what the untouched model answers correctly."""
     ungated: bool = False
@@ -77,7 +79,7 @@ def run(
     Finished steps are kept while the run goes on; `resume` takes them over. Raises ValueError / LookupError for bad
     input before anything is written.
     """
-    find_method(request.method)
+    find_method(request.method, read_settings(request.method, request.settings))
     folder = RunFolder(out, {**request.to_json(), "choosing": asdict(choosing or Choosing())}, resume)
     started = time.perf_counter()
     if progress:
@@ -216,9 +218,9 @@ class _Job:
         def first() -> Choice:
             with watched(self.progress):
                 asked = self.request
-                return choose_method(
-                    self.model, self.concept, asked.method, self.ranked(), ungated=asked.ungated, **how
-                )
+                held = read_settings(asked.method, asked.settings)
+                more = {"ungated": asked.ungated, "settings": held, **how}
+                return choose_method(self.model, self.concept, asked.method, self.ranked(), **more)
 
         chosen = choose_doors(self.model, self.concept, self.doors, first, **how) if self.doors else first()
         more = {"doors": [one.name for one in self.doors]} if self.doors else {}

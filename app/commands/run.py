@@ -38,6 +38,10 @@ def run(
     method: Annotated[
         str, typer.Option("--method", help="sauce+ chooses the best gated edit; or one method.")
     ] = "sauce+",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Hold a setting of the method, as k=8; the others are chosen. Repeatable."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run directory.")] = Path("runs/latest"),
     forget: Forget = None,
     retain: Retain = None,
@@ -83,6 +87,7 @@ def run(
             dictionary,
             seed,
             questions=questions,
+            settings=tuple(settings or ()),
             only_known=only_known,
             ungated=ungated,
         )

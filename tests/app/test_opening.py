@@ -3,7 +3,7 @@
 import pytest
 
 from app.choosing import method_of
-from app.opening import PLUS, NoSuchMethod, find_concept, find_method, open_model
+from app.opening import PLUS, NoSuchMethod, find_concept, find_method, open_model, read_settings
 from app.world_concepts import FAMILIES, NoSuchConcept, Pool, Sizes, find, world_concept
 from concept_forget.concepts import role
 from concept_forget.methods import METHODS
@@ -30,6 +30,13 @@ def test_every_method_can_be_chosen_and_made_again_from_its_settings(name):
     for method in find_method(name):
         if name != "random_features":
             assert method_of(method.settings()) == method
+
+
+def test_settings_are_read_as_their_defaults_are_and_held():
+    given = read_settings("diff_means", ["strength=2", "gated=true", "looser=[0.1]", "site=text.0.resid"])
+    assert given == {"strength": 2.0, "gated": True, "looser": (0.1,), "site": "text.0.resid"}
+    assert find_method("diff_means", given)[0] == METHODS["diff_means"](**given)
+    assert read_settings("guard", ["delta=null"]) == {"delta": None}
 
 
 def test_an_unknown_model_names_the_closest_and_how_to_list():

@@ -88,6 +88,12 @@ def test_equal_requests_have_equal_keys_and_different_ones_do_not(request_):
     json.dumps(request_.to_json())
 
 
+def test_settings_that_are_given_are_held_and_the_others_chosen(workbench, request_, tmp_path):  # noqa: ARG001
+    run(replace(request_, method="clamp", settings=("k=4",)), tmp_path / "run", choosing=FEW)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["settings"]["k"] == 4 and results["provenance"]["candidates"] > 1
+
+
 def test_ungated_settings_alone_are_chosen_from_and_a_method_that_has_none_is_refused(workbench, request_, tmp_path):
     asked = replace(request_, method="leace", ungated=True)
     run(asked, tmp_path / "run", choosing=FEW)
