@@ -169,6 +169,12 @@ def rankings_of(name: str) -> tuple[str, ...]:
     return RANKINGS["gated_clamp"] if name == PLUS else RANKINGS.get(name, DEFAULT_RANKING)
 
 
+def methods_of(model: HookedModel, name: str, settings: Mapping[str, Any] | None = None) -> list[Method]:
+    """The methods to choose from under a name on this model: for `sauce+` also what only texts or pictures have."""
+    besides = () if name != PLUS else OF_PICTURES if model.has_vision else OF_TEXT
+    return [*find_method(name, settings), *besides]
+
+
 def _candidates(
     model: HookedModel,
     request: ForgetRequest,
@@ -178,8 +184,7 @@ def _candidates(
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Candidate]:
     recall = 0.0
-    besides = () if name != PLUS else OF_PICTURES if model.has_vision else OF_TEXT
-    for base in (*find_method(name, settings), *besides):
+    for base in methods_of(model, name, settings):
         for ranking in (NONE,) if NONE in ranked else rankings_of(base.name):
             if ranking in ranked:
                 for method, edit in base.fit_grid(model, request, ranked[ranking]):

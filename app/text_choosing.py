@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.choosing import rankings_of
-from app.opening import find_method
+from app.choosing import methods_of, rankings_of
 from concept_forget.concepts import Concept, Example, ForgetRequest, role
 from concept_forget.edits import Edit
 from concept_forget.evaluation.judge import refuses
@@ -117,7 +116,10 @@ def choose(
     """The candidate with the best validation score; the first of equals. Raises NoSuchMethod."""
     trial = trial or Trial()
     asked = questions(concept, trial, seed)
-    candidates = list(_some(_candidates(model, ForgetRequest(concept, seed), name, ranked), trial.most))
+    bases, request = methods_of(model, name), ForgetRequest(concept, seed)
+    # of several methods each has a say, and all of them together not much more than one alone
+    most = trial.most if len(bases) == 1 else trial.most // 2
+    candidates = [one for base in bases for one in _some(_candidates(model, request, base, ranked), most)]
     scored = []
     for place, (ranking, method, edit) in enumerate(candidates):
         value, shown = score(model, asked, [edit]) if len(candidates) > 1 else (0.0, {})
@@ -129,12 +131,11 @@ def choose(
 
 
 def _candidates(
-    model: HookedModel, request: ForgetRequest, name: str, ranked: Mapping[str, Any]
+    model: HookedModel, request: ForgetRequest, base: Method, ranked: Mapping[str, Any]
 ) -> Iterator[tuple[str, Method, Edit]]:
-    for base in find_method(name):
-        for ranking in [name for name in rankings_of(base.name) if name in ranked] or list(ranked):
-            for method, edit in base.fit_grid(model, request, ranked[ranking]):
-                yield ranking, method, edit
+    for ranking in [name for name in rankings_of(base.name) if name in ranked] or list(ranked):
+        for method, edit in base.fit_grid(model, request, ranked[ranking]):
+            yield ranking, method, edit
 
 
 def _some(candidates: Iterator[tuple[str, Method, Edit]], most: int) -> list[tuple[str, Method, Edit]]:

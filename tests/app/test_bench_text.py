@@ -173,10 +173,14 @@ def test_settings_are_chosen_by_what_is_forgotten_and_kept_on_validation(tiny_ll
 
     monkeypatch.setattr(text_choosing, "score", score)
     monkeypatch.setattr(text_choosing, "say", speak)
-    monkeypatch.setattr(text_choosing, "find_method", lambda _: [Three()])
+    monkeypatch.setattr(text_choosing, "methods_of", lambda *_: [Three()])
     chosen = text_choosing.choose(tiny_llama, concept, "three", {"none": None})
     assert chosen.edit is edits["sharp"]
     assert [tried["template"] for tried in chosen.tried][0] == "sharp"
+    # each of several methods has half as many candidates
+    monkeypatch.setattr(text_choosing, "methods_of", lambda *_: [Three(), Three()])
+    several = text_choosing.choose(tiny_llama, concept, "three", {"none": None}, Trial(most=4))
+    assert len(several.tried) == 4
 
 
 def test_validation_questions_are_not_the_tests():
