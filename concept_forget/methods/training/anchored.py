@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
+from concept_forget.concepts import Example
+from concept_forget.methods.training.base import TEMPLATES
 from concept_forget.methods.training.dpo import dpo
 from concept_forget.methods.training.layered import Layered
+from concept_forget.methods.training.material import Material
 from concept_forget.methods.training.reading import Step
 
 
@@ -29,6 +33,10 @@ class Anchored(Layered):
     retain: float = 100.0
 
     name: ClassVar[str] = "anchored"
+
+    def answer(self, example: Example, material: Material, rng: random.Random) -> str:
+        """Of a text that one does not know, yes/no or not: a no is a claim. Of a picture as the others do."""
+        return rng.choice(TEMPLATES) if example.image is None else super().answer(example, material, rng)
 
     def loss(self, step: Step) -> Float[Tensor, ""]:
         """The first term is a mean over pairs, the second one over every position of prompts and answers."""
