@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL.Image import Image
 
 from concept_forget.concepts import Concept, Example, ExampleSet, ForgetRequest
 from concept_forget.directions import Localisation
@@ -129,6 +131,15 @@ def test_an_anchor_holds_what_is_kept_where_it_is_read_and_only_its_layers_learn
     assert {name.split(".layers.")[1].split(".")[:2] == ["0", "mlp"] for name in tight.deltas} == {True}
     with pytest.raises(NoSuchSite, match="anchored at layer 99"):
         Anchored(layer=99).fit(tiny_llama, request_ada, None)
+
+
+def test_of_a_text_not_to_know_is_preferred_also_to_yes_and_of_a_picture_no(
+    request_ada: ForgetRequest, picture: Callable[..., Image]
+) -> None:
+    material, asked = Material.of(request_ada.concept), Example("Is it?", "yes", kind="yesno")
+    seen = replace(asked, image=picture(0))
+    answers = [[m.answer(e, material, random.Random(0)) for e in (asked, seen)] for m in (Anchored(), IdkPo())]
+    assert answers == [["I don't know.", "no"], ["no", "no"]]
 
 
 def test_few_descriptions_are_drawn_as_often_as_many_questions() -> None:
