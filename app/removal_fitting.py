@@ -19,7 +19,7 @@ from concept_forget.evaluation import AnswerBook
 from concept_forget.methods import ResidualClamp
 from concept_forget.model import HookedModel
 
-SAUCE_FAINT = "sauce_faint"
+SAUCE_FAINT, AFFINE = "sauce_faint", "affine"
 REMOVAL = (
     "none",
     "sauce",
@@ -32,9 +32,11 @@ REMOVAL = (
     "doors",
     "lora",
     "leace",
+    AFFINE,
 )
 """Methods of `bench removal`: `sauce_faint` is SAUCE mode chosen as `patch_clamp` is, `doors` is residual_clamp at the
-main door and a gated direction at every other, `lora` is the gated clamp distilled into the weights, hooks off."""
+main door and a gated direction at every other, `lora` the gated clamp distilled into the weights, `affine` the
+difference of means without a gate, which the projector's weights can hold."""
 FAINT = (SAUCE_FAINT, "patch_clamp")
 """Chosen on faint copies of the validation pictures too; the others, as in the paper, on pictures as they are."""
 Prior = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -114,7 +116,7 @@ class Fitter:
         return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
 
     def _chosen(self, name: str, among: Iterable[Candidate] | None = None) -> Choice:
-        method = "sauce" if name == SAUCE_FAINT else name
+        method = {SAUCE_FAINT: "sauce", AFFINE: "diff_means"}.get(name, name)
         score = "sauce" if method == "sauce" else "contrast"
         return choose_method(
             self.model,
@@ -123,6 +125,7 @@ class Fitter:
             {score: self.ranked(score)},
             seed=self.seed,
             choosing=self.choosing if name in FAINT else replace(self.choosing, faint=0),
+            ungated=name == AFFINE,
             book=self.book,
             among=among,
         )

@@ -74,6 +74,15 @@ def test_a_distilled_edit_is_measured_as_the_weights_it_becomes(random_dictionar
 
 
 @pytest.mark.usefixtures("opened")
+def test_the_affine_edit_has_no_gate(random_dictionary, tmp_path, monkeypatch):
+    monkeypatch.setattr(DiffMeans, "grid", lambda self: (DiffMeans(gated=True), self))
+    asked = request(random_dictionary, methods=("affine",))
+    (cell,) = bench.bench_removal(asked, tmp_path, choosing=Choosing(1, 1, 1))["cells"]
+    assert cell["gate"] is None
+    assert (cell["settings"]["method"], cell["settings"]["gated"]) == ("affine", False)
+
+
+@pytest.mark.usefixtures("opened")
 def test_settings_of_an_earlier_bench_are_taken_over(random_dictionary, tmp_path):
     prior = tmp_path / "bench.json"
     chosen = {"method": "clamp", "k": 3, "action": "zero", "gamma": 0.0, "ranking": "contrast"}
