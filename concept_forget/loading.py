@@ -52,6 +52,12 @@ def load(
         processor = reader.from_pretrained(folder, revision=revision or "main", trust_remote_code=False)
     except OSError as error:
         raise LookupError(f"The files of {source!r} are not complete: {_first_line(error)}") from error
+    table: Any = model.get_input_embeddings()
+    tokens, embedded = len(getattr(processor, "tokenizer", processor)), len(table.weight)
+    if tokens > embedded:
+        raise LookupError(
+            f"The tokenizer of {source!r} knows {tokens} tokens and the model {embedded}: they do not belong together."
+        )
     return model, processor
 
 

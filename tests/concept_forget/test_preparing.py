@@ -64,6 +64,17 @@ def test_the_beginning_of_sequence_is_written_once_when_the_processor_writes_it_
     assert (batch.inputs["input_ids"] == 1).sum(1).tolist() == [1, 1]
 
 
+def test_a_tokenizer_of_another_model_is_refused(tiny_llama, tmp_path):
+    tiny_llama.model.save_pretrained(tmp_path)
+    tiny_llama.tokenizer.save_pretrained(tmp_path)
+    HookedModel.load(str(tmp_path), device="cpu")
+    wider = copy.deepcopy(tiny_llama.tokenizer)
+    wider.add_tokens([f"new{number}" for number in range(500)])
+    wider.save_pretrained(tmp_path)
+    with pytest.raises(LookupError, match="do not belong together"):
+        HookedModel.load(str(tmp_path), device="cpu")
+
+
 def test_a_saved_model_is_loaded_and_answers_the_same(tiny_llava, tmp_path, picture):
     tiny_llava.model.save_pretrained(tmp_path)
     tiny_llava.processor.save_pretrained(tmp_path)
