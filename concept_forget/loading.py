@@ -47,11 +47,17 @@ def load(
     if device != "cpu":
         options["device_map"] = device
     try:
-        model = kind.from_pretrained(folder, dtype=_dtype(dtype), **options)
+        model, found = kind.from_pretrained(folder, dtype=_dtype(dtype), output_loading_info=True, **options)
         reader = AutoProcessor if sees else AutoTokenizer
         processor = reader.from_pretrained(folder, revision=revision or "main", trust_remote_code=False)
     except OSError as error:
         raise LookupError(f"The files of {source!r} are not complete: {_first_line(error)}") from error
+    if absent := sorted(found["missing_keys"]):
+        # transformers fills them at random and only warns: an encoder loads as a language model that babbles.
+        raise LookupError(
+            f"{len(absent)} weights of a {type(model).__name__} are not in {source!r}, such as {absent[0]}: it would "
+            "answer at random. Give a complete checkpoint of a causal language model or an image-text-to-text model."
+        )
     table: Any = model.get_input_embeddings()
     tokens, embedded = len(getattr(processor, "tokenizer", processor)), len(table.weight)
     if tokens > embedded:

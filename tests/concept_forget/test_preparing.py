@@ -75,6 +75,15 @@ def test_a_tokenizer_of_another_model_is_refused(tiny_llama, tmp_path):
         HookedModel.load(str(tmp_path), device="cpu")
 
 
+def test_a_checkpoint_without_some_weights_is_refused(tiny_llama, tmp_path):
+    """transformers makes them up: the model would load, and babble."""
+    weights = tiny_llama.model.state_dict()
+    tiny_llama.model.save_pretrained(tmp_path, state_dict={k: v for k, v in weights.items() if "layers.1." not in k})
+    tiny_llama.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(LookupError, match=r"weights of a LlamaForCausalLM are not in .*layers\.1\."):
+        HookedModel.load(str(tmp_path), device="cpu")
+
+
 def test_a_saved_model_is_loaded_and_answers_the_same(tiny_llava, tmp_path, picture):
     tiny_llava.model.save_pretrained(tmp_path)
     tiny_llava.processor.save_pretrained(tmp_path)
