@@ -37,7 +37,7 @@ REMOVAL = (
 """Methods of `bench removal`: `sauce_faint` is SAUCE mode chosen as `patch_clamp` is, `doors` is residual_clamp at the
 main door and a gated direction at every other, `lora` the gated clamp distilled into the weights, `affine` the
 difference of means without a gate, which the projector's weights can hold."""
-FAINT = (SAUCE_FAINT, "patch_clamp")
+FAINT = (SAUCE_FAINT, "patch_clamp", AFFINE)
 """Chosen on faint copies of the validation pictures too; the others, as in the paper, on pictures as they are."""
 Prior = Mapping[tuple[str, str], Mapping[str, Any]]
 """Settings by concept and method."""

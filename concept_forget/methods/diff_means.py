@@ -73,7 +73,7 @@ class DiffMeans(Method):
             for s in (1.0, 2.0)
         ]
         if not self.gated:
-            others = [replace(first, action="project", strength=s) for s in (1.0, 2.0)] + others
+            others = [replace(first, action="project", strength=s) for s in (1.0, 2.0, 3.0)] + others
         return (first, *(other for other in others if other != first))
 
     def fit_grid(
