@@ -10,6 +10,7 @@ from app.text_cell import per_item
 from concept_forget.evaluation import over_concepts
 from concept_forget.evaluation.metrics import Measured
 from concept_forget.evaluation.text import PerItem, model_utility, separation
+from concept_forget.methods.training import TRAINING
 
 Cell = Mapping[str, Any]
 Row = dict[str, Any]
@@ -34,9 +35,8 @@ COLUMNS = {
 }
 """What each column is. Lower is better but for neighbour, utility and the two depths."""
 BLACK_BOX = ("prompt", "icu")
-INFERENCE = ("clamp", "gated_clamp", "sauce", "sauce+", "diff_means", "leace", "dsg", "guard")
 FRAME = ("none", "never-knew")
-OURS = ("anchored", "clamp", "gated_clamp", "sauce+", "diff_means", "leace")
+OURS = ("anchored", "blur", "clamp", "gated_clamp", "sauce+", "diff_means", "leace")
 RIVALS = ("npo", "rmu", "flat")
 PAIRED = {
     "audit": "audit",
@@ -52,7 +52,7 @@ def access(method: str) -> str:
     """What has to be in one's hands to use it: prompts, the running model, or its weights."""
     if method in FRAME:
         return "frame"
-    return "black box" if method in BLACK_BOX else "inference" if method in INFERENCE else "weights"
+    return "black box" if method in BLACK_BOX else "weights" if method in TRAINING else "inference"
 
 
 def summary(cells: Sequence[Cell], methods: Sequence[str], resamples: int = 2000) -> dict[str, Row]:
