@@ -30,7 +30,7 @@ def results():
     ]
     return {
         "metrics": metrics,
-        "controls": {"prompt": control, "random_features": {"metrics": control}},
+        "controls": {"prompt": control, "random_features": {"metrics": control}, "random_weights": control},
         "probes": probes,
     }
 
