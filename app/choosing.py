@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from app.dictionaries import DEFAULT_RANKING, Progress
 from app.opening import PLUS, find_method
 from concept_forget.concepts import Concept, Example, ForgetRequest, role
@@ -14,7 +16,7 @@ from concept_forget.edits import Edit, ImageGate, SiteEdit
 from concept_forget.evaluation import AnswerBook, evaluate
 from concept_forget.evaluation.faint import asked_faintly
 from concept_forget.evaluation.metrics import ROLES, harmonic_mean
-from concept_forget.evaluation.suite import FORGOTTEN
+from concept_forget.evaluation.suite import FORGOTTEN, rows_that_count
 from concept_forget.methods import (
     METHODS,
     Blur,
@@ -222,14 +224,15 @@ def on_validation(
 
     With `faint` questions, each a group with its copies, UAd and UAg are the shares of groups of which all hold.
     """
-    how: dict[str, Any] = {"before": book, "only_known": only_known, "resamples": 1}
-    asked = [e for part in concept.validation for e in part if not faint or role(e, concept) not in FORGOTTEN]
-    scores = evaluate(model, concept, [edit], asked, limit=limit, **how)
-    hits, counts = scores.after.hits.sum(0), scores.after.counts.sum(0)
+    pool = [e for part in concept.validation for e in part if not faint or role(e, concept) not in FORGOTTEN]
+    asked = [pool[row] for row in rows_that_count(pool, concept, limit)]
+    after = evaluate(model, concept, [edit], [*asked, *faint], before=book, only_known=only_known, resamples=1).after
+    hits, counts = after.hits, after.counts
     if faint:
-        copies = evaluate(model, concept, [edit], faint, **how).after
-        hits = hits + ((copies.counts > 0) & (copies.hits == copies.counts)).sum(0)
-        counts = counts + (copies.counts > 0).sum(0)
+        forgotten = [name in FORGOTTEN for name in ROLES]
+        hits = np.where(forgotten, (counts > 0) & (hits == counts), hits)
+        counts = np.where(forgotten, counts > 0, counts)
+    hits, counts = hits.sum(0), counts.sum(0)
     there = counts > 0
     # Half a success and half a failure more: one lucky or unlucky answer among few does not decide.
     score = float(harmonic_mean((hits[there] + 0.5) / (counts[there] + 1)))

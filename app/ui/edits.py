@@ -37,6 +37,8 @@ ACTIONS = {
 }
 FITTED = frozenset({"blur", "patch_clamp", "residual_clamp", "guard", "npo"})
 """Methods used as they are, without a strength or a gate of the app's; some take a while to fit."""
+OF_FEATURES = frozenset({"clamp", "sauce", "random_features", "residual_clamp", "patch_clamp"})
+"""Methods that act on the chosen features; the others find what they need on their own."""
 GATE_FEATURES = 32
 GATED = frozenset({"clamp", "diff_means", "leace", "sauce", "random_features"})
 SLIDING = frozenset({"clamp", "diff_means", "sauce", "random_features"})

@@ -10,7 +10,7 @@ import gradio as gr
 from app.ui import html
 from app.ui.cards import Card, cards, effect
 from app.ui.desk import stoppable
-from app.ui.edits import chosen
+from app.ui.edits import LABELS, OF_FEATURES, chosen
 from app.ui.jobs import MODEL, Done, Reporter, Step, guarded, run
 from app.ui.look import Seen
 from app.ui.parts import Parts, block, controls, headline, speaking
@@ -150,7 +150,10 @@ def _effect(parts: Parts, session: Session, number: int, report: Reporter) -> An
 def _said(parts: Parts, session: Session) -> str:
     known = parts.desk.known(session)
     assert known is not None
-    return html.note(
+    said = (
         f"{known.dictionary.d_sae} features at {known.site}; the best 16 agree to {known.stable:.0%} between resamples "
         "of the examples."
     )
+    if session.settings.method not in OF_FEATURES:
+        said += f" “{LABELS[session.settings.method]}” uses none of them: to clamp them, choose so in step 4, Remove."
+    return html.note(said)

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.report_page import diff, percent
 from app.ui.cards import Card, Effect
-from app.ui.edits import GATED, LABELS, SLIDING
+from app.ui.edits import GATED, LABELS, OF_FEATURES, SLIDING
 from app.ui.look import Read, Seen, spotlight, uri
 from app.ui.sessions import Sample, Session, Settings
 
@@ -49,8 +49,10 @@ def headline(settings: Settings, site: str = "", count: int = 0) -> str:
         chips = [("recipe", "uploaded, used as it is")]
     else:
         chips.append(("method", LABELS[settings.method]))
-        if settings.method in ("clamp", "sauce", "random_features"):
+        if settings.method in OF_FEATURES:
             chips.append(("features", f"{count or len(settings.features) or settings.k}"))
+        elif site:  # found, so cards can be chosen
+            chips.append(("features", f"{count}, not used by this method"))
         if settings.method in SLIDING:
             chips.append(("strength", f"{settings.strength:g}×"))
         if settings.method in GATED:

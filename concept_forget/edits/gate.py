@@ -32,10 +32,9 @@ def fit_gate(
     false_fire: float = 0.01,
     regularisation: float = 1.0,
 ) -> GateFit:
-    """Fits an L2 logistic regression on standardised features and calibrates its threshold on validation.
+    """Fits an L2 logistic regression on standardised features and calibrates its threshold on validation (`calibrate`).
 
-    The threshold is the 1 - false_fire quantile of the validation negatives, so at most that share opens; where the two
-    classes do not overlap it lies in the middle between them. Raises ValueError when a split lacks one of the classes.
+    Raises ValueError when a split lacks one of the classes.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -45,8 +44,6 @@ def fit_gate(
                 f"A gate needs {name} pictures (texts) that have the concept and some that do not; "
                 f"there are {int(which.sum())} with and {int((~which).sum())} without."
             )
-    if not 0 <= false_fire < 1:
-        raise ValueError(f"false_fire={false_fire}: give the share of negatives that may open the gate, in [0, 1).")
     features, validation = features.double().cpu(), validation.double().cpu()
     mean, std = features.mean(0), features.std(0, correction=0)
     scale = torch.where(std > 1e-12, 1 / std.clamp_min(1e-12), 0.0)
@@ -56,11 +53,21 @@ def fit_gate(
     weights = (torch.from_numpy(model.coef_[0]) * scale).float()
     scores, positive = validation.float() @ weights, validation_labels.cpu()
     yes, no = scores[positive], scores[~positive]
-    if yes.min() > no.max():
-        threshold = float((no.max() + yes.min()) / 2)
-    else:
-        threshold = float(torch.quantile(no, 1 - false_fire, interpolation="higher"))
+    threshold = calibrate(yes, no, false_fire)
     return GateFit(weights, threshold, float((yes > threshold).float().mean()), float((no > threshold).float().mean()))
+
+
+def calibrate(yes: Float[Tensor, " p"], no: Float[Tensor, " q"], false_fire: float = 0.01) -> float:
+    """The score from which a gate opens, given validation scores with the concept and without it.
+
+    The 1 - false_fire quantile of `no`, so at most that share opens; where the two do not overlap the middle between
+    them. Raises ValueError for a share outside [0, 1).
+    """
+    if not 0 <= false_fire < 1:
+        raise ValueError(f"false_fire={false_fire}: give the share of negatives that may open the gate, in [0, 1).")
+    if yes.min() > no.max():
+        return float((no.max() + yes.min()) / 2)
+    return float(torch.quantile(no, 1 - false_fire, interpolation="higher"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,16 +43,17 @@ class PromptGate:
     def standard(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         return (z - self.mean.to(z)) / self.std.to(z)
 
-    def probability(self, z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """Softmax share of "forget"."""
+    def log_odds(self, z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """log p / (1 - p), p the softmax share of "forget"."""
         x = self.standard(z)
         for number, (weight, bias) in enumerate(self.layers):
             x = torch.nn.functional.linear(x.relu() if number else x, weight.to(x), bias.to(x))
-        return x.softmax(-1)[:, 1]
+        return x[:, 1] - x[:, 0]
 
     def opens(self, z: Float[Tensor, "b d"]) -> Bool[Tensor, " b"]:
         """Which prompts it takes for the concept's."""
-        return self.probability(z) > self.threshold
+        # in doubles a share may be as close to 1 as log odds of 36
+        return self.log_odds(z).double().sigmoid() > self.threshold
 
 
 @dataclass(frozen=True, eq=False)

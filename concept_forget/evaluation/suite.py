@@ -140,7 +140,7 @@ def evaluate(
     """
     started = time.perf_counter()
     pool = flatten(concept.test if examples is None else examples)
-    chosen = _choose(pool, concept, limit, seed)
+    chosen = rows_that_count(pool, concept, limit, seed)
     if not chosen:
         raise ValueError(
             f"evaluate: none of the {len(pool)} examples counts for a metric of {concept.name!r}. Give examples whose "
@@ -200,7 +200,7 @@ def load_samples(path: str | Path) -> tuple[Sample, ...]:
         raise ValueError(f"{path} is not a samples.parquet of this program, or it is damaged: {error}") from error
 
 
-def _choose(pool: Sequence[Example], concept: Concept, limit: int | None, seed: int) -> list[int]:
+def rows_that_count(pool: Sequence[Example], concept: Concept, limit: int | None = None, seed: int = 0) -> list[int]:
     """Rows that count for a metric, at most `limit` per role, in their order."""
     parts: dict[Role, list[int]] = {name: [] for name in ROLES}
     for row, example in enumerate(pool):

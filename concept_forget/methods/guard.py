@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from concept_forget.concepts import Concept, Example, ForgetRequest, role
 from concept_forget.directions import FeatureSet
+from concept_forget.edits.gate import calibrate
 from concept_forget.edits.guard import GuardRule, PromptGate, pooled
 from concept_forget.evaluation.judge import mentions
 from concept_forget.methods.base import Method
@@ -54,8 +55,8 @@ class Guard(Method):
     """Similarity from which a word is blocked; None: no soft match."""
     sbert: str = ""
     """Sentence-transformers model for the soft match (the paper: all-MiniLM-L6-v2); empty: the model's embeddings."""
-    threshold: float = 0.5
-    """Share of "forget" from which the gate opens."""
+    threshold: float | None = None
+    """Share of "forget" from which the gate opens (the paper: 0.5); None: calibrated on validation."""
     hidden: int = 256
     epochs: int = 50
     layer: int = -2
@@ -67,11 +68,13 @@ class Guard(Method):
     def fit(self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None) -> GuardRule:  # noqa: ARG002
         """The rule. Raises ValueError when there is nothing to forget or nothing to retain."""
         read = self._readings(model, request)
-        return self._rule(model, request.concept, read, self._gate(read, request.seed))
+        gate = self._gate(read, request.seed)
+        threshold = calibrated(gate, model, request.concept, read.site) if self.threshold is None else self.threshold
+        return self._rule(model, request.concept, read, replace(gate, threshold=threshold))
 
     def grid(self) -> tuple[Guard, ...]:
-        """The gate as it is and readier to open; all stored answers forbidden, and those of the nearest questions."""
-        others = [replace(self, threshold=t, retrieve=r) for t in (0.5, 0.2, 0.05) for r in ("all", "question")]
+        """The gate calibrated, and at even odds; all stored answers forbidden, and those of the nearest questions."""
+        others = [replace(self, threshold=t, retrieve=r) for t in (None, 0.5) for r in ("all", "question")]
         return (self, *(other for other in others if other != self))
 
     def fit_grid(
@@ -83,8 +86,10 @@ class Guard(Method):
         """Every member of the grid with its edit; the gate, which is the work, is fitted once."""
         read = self._readings(model, request)
         gate = self._gate(read, request.seed)
+        found = calibrated(gate, model, request.concept, read.site)
         for method in self.grid():
-            yield method, method._rule(model, request.concept, read, replace(gate, threshold=method.threshold))
+            threshold = found if method.threshold is None else method.threshold
+            yield method, method._rule(model, request.concept, read, replace(gate, threshold=threshold))
 
     def _readings(self, model: HookedModel, request: ForgetRequest) -> Readings:
         concept, train = request.concept, request.concept.train
@@ -129,7 +134,7 @@ class Guard(Method):
                     optimizer.step()
         linear = [part for part in mlp if isinstance(part, nn.Linear)]
         layers = tuple((part.weight.detach().clone(), part.bias.detach().clone()) for part in linear)
-        return PromptGate(mean, std, layers, self.threshold)
+        return PromptGate(mean, std, layers)
 
     def _rule(self, model: HookedModel, concept: Concept, read: Readings, gate: PromptGate) -> GuardRule:
         stored = [example for example, label in zip(read.asked, read.labels.tolist(), strict=True) if label]
@@ -143,6 +148,20 @@ class Guard(Method):
         keys = nn.functional.normalize(gate.standard(z), dim=-1)
         how = (self.retrieve, self.retrieved, self.beams, self.beta, self.delta, self.sbert)
         return GuardRule(read.site, gate, answers, keys, of, *how)
+
+
+def calibrated(gate: PromptGate, model: HookedModel, concept: Concept, site: Site) -> float:
+    """The share from which a gate opens, by what validation prompts score (`calibrate`); ValueError without some."""
+    held = concept.validation
+    about = [example for example in held.forget if role(example, concept) != "COA"]
+    others = [*(example for example in held.forget if role(example, concept) == "COA"), *held.without]
+    if not about or not others:
+        raise ValueError(
+            f"GUARD's gate is calibrated on validation questions about {concept.name!r} and others; there are "
+            f"{len(about)} and {len(others)}. Give some of both, or a threshold."
+        )
+    yes, no = (gate.log_odds(read_prompts(model, part, site)) for part in (about, others))
+    return float(torch.tensor(calibrate(yes, no), dtype=torch.float64).sigmoid())
 
 
 def given_away(example: Example, concept: Concept, stored: Sequence[Example]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import torch
 
 from concept_forget.concepts import Concept, Example, ExampleSet, ForgetRequest
 from concept_forget.edits import GuardRule, PromptEdit
+from concept_forget.edits.gate import calibrate
 from concept_forget.edits.guard import pooled
 from concept_forget.evaluation.answers import ask
 from concept_forget.methods import METHODS, Guard, Icu
@@ -48,7 +49,7 @@ def zoe() -> ForgetRequest:
 
 @pytest.fixture(scope="module")
 def rule(tiny_llama: HookedModel, zoe: ForgetRequest) -> GuardRule:
-    return Guard(hidden=64, epochs=150, retrieve="question").fit(tiny_llama, zoe, None)
+    return Guard(hidden=64, epochs=150, retrieve="question", threshold=0.5).fit(tiny_llama, zoe, None)
 
 
 def opened(model: HookedModel, rule: GuardRule, examples) -> list[bool]:
@@ -61,6 +62,19 @@ def test_the_gate_takes_the_questions_about_the_concept_and_no_others(tiny_llama
     assert not opened(tiny_llama, rule, train.forget[-1:])[0], "a question about another beside the concept"
     assert not any(opened(tiny_llama, rule, train.without))
     assert rule.site == Site("text", 2, "resid"), "the last layer but one"
+
+
+def test_its_threshold_is_calibrated_on_validation_where_none_is_given(tiny_llama, rule, zoe):
+    held = zoe.concept.validation
+    found = Guard(hidden=64, epochs=150).fit(tiny_llama, zoe, None)
+    others = [held.forget[-1], *held.without]
+    assert not any(opened(tiny_llama, found, others)), "one in fourteen is more than one in a hundred"
+    odds = rule.gate.log_odds(read_prompts(tiny_llama, [*held.forget[:-1], *others], rule.site))
+    yes, no = odds.split([len(held.forget) - 1, len(others)])
+    assert found.gate.threshold == pytest.approx(float(torch.sigmoid(torch.tensor(calibrate(yes, no)))), abs=1e-6)
+    empty = held._replace(forget=held.forget[-1:])
+    with pytest.raises(ValueError, match="or a threshold"):
+        Guard(epochs=1).fit(tiny_llama, ForgetRequest(replace(zoe.concept, validation=empty)), None)
 
 
 def test_answers_of_retained_prompts_keep_every_bit_and_forgotten_ones_are_not_said(tiny_llama, rule, zoe):
