@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.ui import html
 from app.ui.desk import Desk
-from app.ui.edits import ACTIONS, GATED, LABELS, SLIDING
+from app.ui.edits import ACTIONS, GATED, LABELS, OF_FEATURES, SLIDING
 from app.ui.samples import asked_about
 from app.ui.sessions import Session, Sessions
 from app.ui.tracing import TOWERS
@@ -77,16 +77,14 @@ def controls(parts: Parts, session: Session) -> dict[Any, Any]:
     """The controls of the Remove step as the settings have them."""
     s, free = session.settings, not session.settings.loaded
     actions = ACTIONS.get(s.method, {})
-    action = s.action if s.action in actions else next(iter(actions), "")
+    action = s.action if s.action in actions else next(iter(actions), None)  # gradio refuses "" among no choices
     named = [(label, name) for name, label in actions.items()]
     sites = _sites(parts, session)
     return {
         parts.method: gr.update(value=s.method, interactive=free),
         parts.action: gr.update(choices=named, value=action, visible=bool(actions), interactive=free),
         parts.strength: gr.update(value=s.strength, interactive=free and s.method in SLIDING),
-        parts.k: gr.update(
-            value=len(s.features) or s.k, interactive=free and s.method in ("clamp", "sauce", "random_features")
-        ),
+        parts.k: gr.update(value=len(s.features) or s.k, interactive=free and s.method in SLIDING & OF_FEATURES),
         parts.gate: gr.update(value=s.gated, interactive=free and s.method in GATED),
         parts.door: gr.update(choices=sites, value=s.site, interactive=free),
         parts.score: gr.update(value=s.score),

@@ -11,7 +11,7 @@ from analysis import figures
 from app.report_page import diff
 from app.ui import answering, html
 from app.ui.answering import Answer, Neighbour, Said
-from app.ui.edits import ACTIONS, LABELS, typical
+from app.ui.edits import ACTIONS, LABELS, OF_FEATURES, SLIDING, typical
 from app.ui.jobs import MODEL, Done, Step, guarded, run
 from app.ui.parts import METHOD_CHOICES, Parts, block, controls, headline
 from app.ui.sessions import Session
@@ -169,7 +169,7 @@ def wire(parts: Parts) -> None:
     parts.remove_stop.click(interrupt, parts.key, None, queue=False, api_visibility="private")
 
 
-def adopt(session: Session, method: str, action: str, strength: float, k: float, gate: bool, door: str) -> None:
+def adopt(session: Session, method: str, action: str | None, strength: float, k: float, gate: bool, door: str) -> None:
     """Take the controls over into the settings."""
     now = session.settings
     if now.loaded:
@@ -189,7 +189,7 @@ def adopt(session: Session, method: str, action: str, strength: float, k: float,
 def _unit(parts: Parts, session: Session) -> Any:
     """The slider with its unit."""
     known = parts.desk.known(session)
-    if known is None or session.settings.method not in ("clamp", "sauce", "random_features"):
+    if known is None or session.settings.method not in SLIDING & OF_FEATURES:
         return gr.update()
     one = typical(known, session.settings)
     return gr.update(info=UNIT.format(f" ({one:.2g})"))

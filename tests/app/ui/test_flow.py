@@ -102,6 +102,18 @@ def test_strength_zero_changes_not_a_word(browser: Browser) -> None:
     assert "strength 0×" in browser.until("#cf-recipe").text
 
 
+def test_a_method_without_a_strength_or_a_way_to_act_answers_too(browser: Browser) -> None:
+    browser.ready()
+    browser.step("Remove")
+    browser.choose("#cf-method", "LEACE")
+    browser.until("#cf-recipe", lambda recipe: "method LEACE" in recipe.text)
+    browser.click("#cf-ask")
+    browser.panes()
+    assert "The hook at" in browser.until("#cf-answers .cf-proof").text
+    browser.click("#cf-ask")
+    assert all(browser.panes())
+
+
 def test_a_damaged_upload_is_refused_in_words_and_a_good_one_is_looked_at(browser: Browser, tmp_path: Path) -> None:
     broken, huge, good = tmp_path / "broken.png", tmp_path / "huge.png", tmp_path / "good.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnot at all")
