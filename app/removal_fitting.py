@@ -37,6 +37,8 @@ REMOVAL = (
 """Methods of `bench removal`: `sauce_faint` is SAUCE mode chosen as `patch_clamp` is, `doors` is residual_clamp at the
 main door and a gated direction at every other, `lora` the gated clamp distilled into the weights, `affine` the
 difference of means without a gate, which the projector's weights can hold."""
+OF = {SAUCE_FAINT: "sauce", AFFINE: "diff_means"}
+"""The method behind a name that is none."""
 FAINT = (SAUCE_FAINT, "patch_clamp", AFFINE)
 """Chosen on faint copies of the validation pictures too; the others, as in the paper, on pictures as they are."""
 Prior = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -111,12 +113,12 @@ class Fitter:
             return self._chosen(name)
         ranking = known.get("ranking", "contrast")
         settings = {k: v for k, v in known.items() if k != "ranking"}
-        method = method_of(settings)
+        method = method_of({**settings, "method": OF.get(name, name)})
         edit = method.fit(self.model, self.request, self.ranked(ranking))
         return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
 
     def _chosen(self, name: str, among: Iterable[Candidate] | None = None) -> Choice:
-        method = {SAUCE_FAINT: "sauce", AFFINE: "diff_means"}.get(name, name)
+        method = OF.get(name, name)
         score = "sauce" if method == "sauce" else "contrast"
         return choose_method(
             self.model,

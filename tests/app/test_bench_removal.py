@@ -74,12 +74,16 @@ def test_a_distilled_edit_is_measured_as_the_weights_it_becomes(random_dictionar
 
 
 @pytest.mark.usefixtures("opened")
-def test_the_affine_edit_has_no_gate(random_dictionary, tmp_path, monkeypatch):
-    monkeypatch.setattr(DiffMeans, "grid", lambda self: (DiffMeans(gated=True), self))
+def test_the_affine_edit_has_no_gate_and_its_settings_can_be_taken_over(random_dictionary, tmp_path, monkeypatch):
+    monkeypatch.setattr(DiffMeans, "grid", lambda self: (DiffMeans(gated=True), replace(self, strength=2.0)))
     asked = request(random_dictionary, methods=("affine",))
     (cell,) = bench.bench_removal(asked, tmp_path, choosing=Choosing(1, 1, 1))["cells"]
     assert cell["gate"] is None
     assert (cell["settings"]["method"], cell["settings"]["gated"]) == ("affine", False)
+    monkeypatch.setattr(DiffMeans, "grid", lambda _: ())
+    prior = tmp_path / "removal.json"
+    again = bench.bench_removal(asked, tmp_path / "again", prior=prior, choosing=Choosing(1, 1, 1))
+    assert again["cells"][0]["settings"] == cell["settings"]
 
 
 @pytest.mark.usefixtures("opened")
