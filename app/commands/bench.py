@@ -11,11 +11,14 @@ from app.commands import bench_text
 from app.commands.bench_many import many
 from app.commands.bench_removal import removal
 from app.commands.shared import (
+    Concepts,
     Device,
     Dictionary,
     GateFailed,
     Json,
+    Methods,
     Model,
+    Questions,
     Resume,
     Seed,
     SiteName,
@@ -48,11 +51,11 @@ def sauce60(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for cells.jsonl and bench.json.")] = Path(
         "runs/sauce60"
     ),
-    concepts: Annotated[list[str] | None, typer.Option("--concept", "-c", help="Only these; repeatable.")] = None,
-    methods: Annotated[list[str] | None, typer.Option("--method", help="Only these; repeatable.")] = None,
+    concepts: Concepts = None,
+    methods: Methods = None,
     site: SiteName = "",
     dictionary: Dictionary = "",
-    questions: Annotated[int, typer.Option(help="Test questions per metric and concept.", min=1)] = 90,
+    questions: Questions = 90,
     seed: Seed = 0,
     device: Device = "",
     resume: Resume = False,

@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 
 from app.commands.shared import (
+    Concepts,
     Device,
     Dictionary,
     Json,
+    Methods,
     Model,
+    Prior,
+    Questions,
     Resume,
     Seed,
     SiteName,
@@ -27,16 +31,13 @@ def many(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for many.json and every edit as a recipe.")] = Path(
         "runs/many"
     ),
-    concepts: Annotated[list[str] | None, typer.Option("--concept", "-c", help="Only these; repeatable.")] = None,
-    methods: Annotated[list[str] | None, typer.Option("--method", help="Only these; repeatable.")] = None,
-    settings: Annotated[
-        Path | None,
-        typer.Option("--settings", help="A bench.json on the same pool: take over the settings it chose."),
-    ] = None,
+    concepts: Concepts = None,
+    methods: Methods = None,
+    settings: Prior = None,
     counts: Annotated[list[int] | None, typer.Option("--count", help="Concepts removed at once; repeatable.")] = None,
     site: SiteName = "",
     dictionary: Dictionary = "",
-    questions: Annotated[int, typer.Option(help="Test questions per metric and concept.", min=1)] = 24,
+    questions: Questions = 24,
     seed: Seed = 0,
     device: Device = "",
     resume: Resume = False,

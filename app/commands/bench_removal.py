@@ -8,11 +8,15 @@ from typing import Annotated
 import typer
 
 from app.commands.shared import (
+    Concepts,
     Device,
     Dictionary,
     GateFailed,
     Json,
+    Methods,
     Model,
+    Prior,
+    Questions,
     Resume,
     Seed,
     SiteName,
@@ -29,15 +33,12 @@ def removal(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for cells.jsonl and removal.json.")] = Path(
         "runs/removal"
     ),
-    concepts: Annotated[list[str] | None, typer.Option("--concept", "-c", help="Only these; repeatable.")] = None,
-    methods: Annotated[list[str] | None, typer.Option("--method", help="Only these; repeatable.")] = None,
-    settings: Annotated[
-        Path | None,
-        typer.Option("--settings", help="A bench.json on the same pool: take over the settings it chose."),
-    ] = None,
+    concepts: Concepts = None,
+    methods: Methods = None,
+    settings: Prior = None,
     site: SiteName = "",
     dictionary: Dictionary = "",
-    questions: Annotated[int, typer.Option(help="Test questions per metric and concept.", min=1)] = 24,
+    questions: Questions = 24,
     items: Annotated[int, typer.Option(help="Items of each kind that every attack tries.", min=1)] = 3,
     seed: Seed = 0,
     device: Device = "",

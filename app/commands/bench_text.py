@@ -11,6 +11,7 @@ from app.commands.shared import (
     Device,
     GateFailed,
     Json,
+    Methods,
     Resume,
     Seed,
     emit,
@@ -20,7 +21,6 @@ from app.commands.shared import (
     show,
 )
 
-Methods = Annotated[list[str] | None, typer.Option("--method", help="Only these; repeatable.")]
 Gates = Annotated[list[str] | None, typer.Option("--require", help="Exit 3 unless it is reached: forgotten>=0.9.")]
 
 

@@ -27,6 +27,12 @@ SiteName = Annotated[str, typer.Option("--site", help="Where, e.g. vision.3.resi
 Dictionary = Annotated[
     str, typer.Option("--dictionary", help="Folder or SAELens RELEASE:ID; default: shipped, cached or trained.")
 ]
+Concepts = Annotated[list[str] | None, typer.Option("--concept", "-c", help="Only these; repeatable.")]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="Only these; repeatable.")]
+Prior = Annotated[
+    Path | None, typer.Option("--settings", help="A bench.json on the same pool: take over the settings it chose.")
+]
+Questions = Annotated[int, typer.Option(help="Test questions per metric and concept.", min=1)]
 Seed = Annotated[int, typer.Option("--seed", help="For every random choice.")]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, auto (spread); default: accelerator if there is one.")

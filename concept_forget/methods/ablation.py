@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import ClassVar
@@ -10,14 +9,14 @@ from typing import ClassVar
 import torch
 
 from concept_forget.concepts import ForgetRequest
-from concept_forget.directions import FeatureSet
 from concept_forget.edits import StreamErase
-from concept_forget.methods.base import Contrast, Means, Method, Tokens, at_depth, class_means
+from concept_forget.methods.base import Contrast, Tokens
+from concept_forget.methods.means import Means, OfMeans, at_depth, class_means
 from concept_forget.model import HookedModel
 
 
 @dataclass(frozen=True)
-class Ablation(Method):
+class Ablation(OfMeans):
     """Directional ablation (Arditi et al. 2024): mean(forget) - mean(contrast) projected out of every residual writer.
 
     One direction per depth at which the text side is read; what begins the stream gets the contrast's mean there. It
@@ -31,14 +30,9 @@ class Ablation(Method):
     """Which positions are read: the picture's, the words', or both."""
 
     name: ClassVar[str] = "ablation"
-    needs = "nothing"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depths", tuple(self.depths))
-
-    def fit(self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None) -> StreamErase:  # noqa: ARG002
-        """The edit. Raises ValueError when the means are equal, or there is no such token."""
-        return self._edit(model, request, {})
 
     def grid(self) -> tuple[Ablation, ...]:
         """One direction early, halfway and late, and all three; read from the picture's positions or from all."""
@@ -46,19 +40,11 @@ class Ablation(Method):
         others = [replace(self, depths=d, tokens=t) for d, t in product(depths, dict.fromkeys((self.tokens, "image")))]
         return (self, *(other for other in others if other != self))
 
-    def fit_grid(
-        self,
-        model: HookedModel,
-        request: ForgetRequest,
-        where: FeatureSet | None,  # noqa: ARG002
-    ) -> Iterator[tuple[Ablation, StreamErase]]:
-        """Every member of the grid with its edit; every place is read once. Without pictures none is read from them."""
-        known: Means = {}
-        for method in self.grid():
-            if model.has_vision or method.tokens != "image":
-                yield method, method._edit(model, request, known)
+    def applies(self, model: HookedModel) -> bool:
+        """Nothing can be read from pictures where there are none."""
+        return model.has_vision or self.tokens != "image"
 
-    def _edit(self, model: HookedModel, request: ForgetRequest, known: Means) -> StreamErase:
+    def of_means(self, model: HookedModel, request: ForgetRequest, known: Means) -> StreamErase:
         sites = [at_depth(model, depth) for depth in self.depths]
         pairs = [class_means(model, request.concept, site, self.contrast, self.tokens, known) for site in sites]
         directions = torch.stack([forget - other for forget, other in pairs])

@@ -150,34 +150,6 @@ def mean_activation(
     return (total / max(count, 1)).float()
 
 
-Means = dict[tuple[Site, Tokens], tuple[Tensor, Tensor]]
-"""Means of the concept and of its contrast by place, as far as they have been read."""
-
-
-def class_means(
-    model: HookedModel,
-    concept: Concept,
-    site: Site,
-    contrast: Contrast,
-    tokens: Tokens = "all",
-    known: Means | None = None,
-) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Mean activation over the training groups with the concept, and over those it is told apart from."""
-    known, train = {} if known is None else known, concept.train
-    if (site, tokens) not in known:
-        known[site, tokens] = (
-            mean_activation(model, train.forget, site, tokens=tokens),
-            mean_activation(model, contrast_examples(train, contrast), site, tokens=tokens),
-        )
-    return known[site, tokens]
-
-
-def at_depth(model: HookedModel, depth: float) -> Site:
-    """The residual stream behind the text block at this share of the text side's depth."""
-    layers = [site for site in model.sites() if site.tower == "text" and site.stream == "resid"]
-    return layers[min(int(depth * len(layers)), len(layers) - 1)]
-
-
 def contrast_examples(examples: ExampleSet, contrast: Contrast) -> tuple[Example, ...]:
     """What the concept is told apart from."""
     return examples.near if contrast == "near" and examples.near else examples.without

@@ -17,11 +17,11 @@ from concept_forget.methods.base import (
     GateTables,
     Method,
     Tokens,
-    class_means,
     gate_tables,
     ranked,
     site_of,
 )
+from concept_forget.methods.means import class_means
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
 

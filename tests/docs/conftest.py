@@ -24,10 +24,10 @@ def example(request: pytest.FixtureRequest) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def data(example: ModuleType) -> Path:
-    """The folder of the real data. It is not part of the project: without it nothing can be tested here."""
+    """The folder of the real data, which is nobody's here to hand on: where it is absent nothing of it is tested."""
     for root in (None, REPOSITORY.parent / "shared" / "data"):
         try:
             return example.data_root(root)
         except LookupError as error:
             missing = error
-    pytest.skip(str(missing))
+    pytest.skip(f"real photographs and stories are no part of the project, and there are none beside it: {missing}")

@@ -24,7 +24,8 @@ from concept_forget.methods import (
     Sauce,
     Steer,
 )
-from concept_forget.methods.base import at_depth, class_means, content_tokens, mean_activation
+from concept_forget.methods.base import content_tokens, mean_activation
+from concept_forget.methods.means import at_depth, class_means
 from concept_forget.methods.training import WeightMethod
 from concept_forget.model import HookedModel
 
