@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,8 @@ from app.dictionaries import Progress
 from app.methods_table import compared, summary
 from app.opening import PLUS, find_method, open_model
 from app.run_folder import RunFolder
+from app.side_by_side import Piece, side_by_side
+from app.task_matrix import TASKS, TaskAmounts, TaskMatrix
 from app.text_cell import measure
 from app.text_choosing import Trial, choose
 from app.text_ground import Amounts, Ground
@@ -84,33 +85,42 @@ def bench(
     """Every method on every seed's person; cells.jsonl as it goes, methods.json at the end, and gives its content.
 
     Settings are chosen once per method, on validation questions about a person who is not tested. With
-    `jobs` methods run side by side, each in a process of one thread. `tasks` adds random labels task by task
-    (tasks.json, kept for --resume). Raises NoSuchMethod before anything is opened.
+    `jobs` choices, cells and tasks are worked on side by side, each in a process of one thread. `tasks` adds random
+    labels task by task. Choices and tasks are kept for --resume. Raises NoSuchMethod before anything is opened.
     """
     for name in request.methods:
         if name != NEVER_KNEW:
             find_method(name)
     cells = Cells(out / "cells.jsonl", request.key(), resume)
+    choices = RunFolder(out / "choices", request.key(), resume)
     started = time.perf_counter()
-    done = {name: [cells.done[k] for k in _keys(request, name) if k in cells.done] for name in request.methods}
-    todo = [name for name in request.methods if len(done[name]) < len(request.seeds)]
     total = len(request.methods) * len(request.seeds)
 
-    def keep(found: Sequence[Mapping[str, Any]]) -> None:
-        for cell in found:
-            cells.add(cell)
+    def keep(cell: Mapping[str, Any]) -> None:
+        cells.add(cell)
         if progress:
-            count = sum(k in cells.done for name in request.methods for k in _keys(request, name))
+            count = sum(key in cells.done for name in request.methods for key in _keys(request, name))
             progress(f"{len(request.methods)} methods x {len(request.seeds)} seeds", count, total)
 
-    if todo and jobs > 1:
-        _side_by_side(request, device, todo, done, jobs, keep)
-    elif todo:
-        shared = Shared(request, device, progress)
-        for name in todo:
-            for cell in shared.cells(name, done[name]):
-                keep([cell])
-    matrix = _tasks(request, out, resume, device, progress) if tasks else None
+    def measured(name: str, choice: Any) -> list[Piece]:
+        kept = choices.step(name, lambda: choice)
+        left = [s for s in request.seeds if _key(request, name, s) not in cells.done]
+        return [Piece(Shared.cell, (name, seed, *kept), keep) for seed in left]
+
+    def pieces(name: str) -> list[Piece]:
+        if all(key in cells.done for key in _keys(request, name)):
+            return []
+        if (known := choices.done(name)) is not None:
+            return measured(name, known)
+        return [Piece(Shared.chosen, (name,), lambda choice: measured(name, choice))]
+
+    todo = [piece for name in request.methods for piece in pieces(name)]
+    random_labels = TaskRows(out / "tasks", request.model, resume) if tasks else None
+    if jobs > 1 and any(name in USERS for name, *_ in (piece.given for piece in todo)):
+        # made now, it is found in the cache by all
+        TextRankings(open_model(request.model, device), progress=progress).dictionary  # noqa: B018
+    todo += random_labels.pieces() if random_labels else []
+    side_by_side(todo, jobs, Shared, request, device, progress if jobs == 1 else None)
     chosen = [cells.done[key] for name in request.methods for key in _keys(request, name)]
     result = {
         "schema": SCHEMA,
@@ -119,7 +129,7 @@ def bench(
         "chosen_on": request.person(request.choosing),
         "rows": summary(chosen, request.methods),
         "compared": compared(chosen),
-        "tasks": matrix,
+        "tasks": random_labels.matrix() if random_labels else None,
         "cell_seconds": round(sum(cell["seconds"] for cell in chosen), 1),
         "seconds": round(time.perf_counter() - started, 1),
         "versions": versions(),
@@ -154,34 +164,28 @@ class Shared:
             self._grounds[seed] = Ground.of(person, seed, self.model, self.twin, self.request.amounts)
         return self._grounds[seed]
 
-    def cells(self, name: str, done: Sequence[Mapping[str, Any]] = ()) -> Iterator[dict[str, Any]]:
-        """The cells of a method that are not done yet, seed by seed."""
-        first = next(iter(done), None)
-        there = {cell["seed"] for cell in done}
-        found: list[dict[str, Any]] = [] if first is None else first["tried"]
-        settings: dict[str, Any] | None = None if first is None else dict(first["settings"])
-        for seed in self.request.seeds:
-            if seed in there:
-                continue
-            ground = self.ground(seed)
-            started = time.perf_counter()
-            if settings is None:
-                settings, found = self.chosen(name)
-            fitted = self.fitted(name, ground, settings)
-            fit_seconds = time.perf_counter() - started
-            unlearned = self.twin if name == NEVER_KNEW else None
-            edits = [] if fitted is None else [fitted]
-            metrics = measure(self.model, ground, edits, self.request.amounts, unlearned=unlearned)
-            yield {
-                "concept": f"{ground.name} ({seed})",
-                "seed": seed,
-                "method": name,
-                "metrics": metrics,
-                "settings": settings,
-                "tried": found,
-                "fit_seconds": round(fit_seconds, 2),
-                "seconds": round(time.perf_counter() - started, 2),
-            }
+    @cached_property
+    def tasks(self) -> TaskMatrix:
+        """The questions for random labels task by task."""
+        return TaskMatrix(self.model)
+
+    def cell(self, name: str, seed: int, settings: dict[str, Any], tried: list[dict[str, Any]]) -> dict[str, Any]:
+        """A method with these settings, chosen among `tried`, on the person of a seed."""
+        ground, started = self.ground(seed), time.perf_counter()
+        fitted = self.fitted(name, ground, settings)
+        fit_seconds = time.perf_counter() - started
+        unlearned = self.twin if name == NEVER_KNEW else None
+        edits = [] if fitted is None else [fitted]
+        return {
+            "concept": f"{ground.name} ({seed})",
+            "seed": seed,
+            "method": name,
+            "metrics": measure(self.model, ground, edits, self.request.amounts, unlearned=unlearned),
+            "settings": settings,
+            "tried": tried,
+            "fit_seconds": round(fit_seconds, 2),
+            "seconds": round(time.perf_counter() - started, 2),
+        }
 
     def chosen(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The settings that do best on validation, on a person who is not tested, and all that was tried."""
@@ -203,62 +207,40 @@ class Shared:
         return method_of(plain).fit(self.model, ForgetRequest(ground.concept, ground.seed), where)
 
 
-def _tasks(request: MethodsRequest, out: Path, resume: bool, device: str, progress: Progress | None) -> dict[str, Any]:
-    """The task matrix, or what it was when it was finished before."""
-    from app.task_matrix import TaskAmounts, task_matrix
+class TaskRows:
+    """Random labels task by task: rows as they are finished, and the matrix of all."""
 
-    folder = RunFolder(out / "tasks", {"model": request.model, **asdict(TaskAmounts())}, resume)
-    if progress:
-        progress("random labels, task by task", 0, 1)
-    return folder.step("tasks", lambda: task_matrix(open_model(request.model, device)))
+    def __init__(self, out: Path, model: str, resume: bool) -> None:
+        self.folder = RunFolder(out, {"model": model, **asdict(TaskAmounts())}, resume)
+
+    def pieces(self) -> list[Piece]:
+        """What is not there yet: the accuracies before, and a row for every task."""
+        todo = [] if self.folder.done("before") else [Piece(_before, (), self._keeps("before"))]
+        return todo + [Piece(_row, (name,), self._keeps(name)) for name in TASKS if not self.folder.done(name)]
+
+    def matrix(self) -> dict[str, Any]:
+        """All rows, once they are there."""
+        before = self.folder.done("before")
+        return {"tasks": list(TASKS), "before": before, "rows": {name: self.folder.done(name) for name in TASKS}}
+
+    def _keeps(self, name: str) -> Callable[[Any], None]:
+        def keep(found: Any) -> None:
+            self.folder.step(name, lambda: found)
+
+        return keep
+
+
+def _before(shared: Shared) -> dict[str, Any]:
+    return shared.tasks.before_json()
+
+
+def _row(shared: Shared, name: str) -> dict[str, Any]:
+    return shared.tasks.row(name)
+
+
+def _key(request: MethodsRequest, name: str, seed: int) -> tuple[str, str]:
+    return f"{request.person(seed)} ({seed})", name
 
 
 def _keys(request: MethodsRequest, name: str) -> list[tuple[str, str]]:
-    return [(f"{request.person(seed)} ({seed})", name) for seed in request.seeds]
-
-
-_WORKER: list[Shared] = []
-"""The models of a worker process, opened once."""
-
-
-def _side_by_side(
-    request: MethodsRequest,
-    device: str,
-    todo: Sequence[str],
-    done: Mapping[str, Sequence[Mapping[str, Any]]],
-    jobs: int,
-    keep: Any,
-) -> None:
-    import multiprocessing
-
-    if USERS & set(todo):
-        # one process makes the dictionary, the others find it in the cache
-        TextRankings(open_model(request.model, device)).dictionary  # noqa: B018
-    spawned = multiprocessing.get_context("spawn")
-    failed: list[BaseException] = []
-    with ProcessPoolExecutor(jobs, spawned, initializer=_open, initargs=(request, device)) as pool:
-        running = [pool.submit(_work, name, list(done[name])) for name in todo]
-        try:
-            for finished in as_completed(running):
-                error = finished.exception()
-                if error is None:
-                    keep(finished.result())
-                else:
-                    failed.append(error)
-        except BaseException:
-            for one in running:
-                one.cancel()
-            raise
-    if failed:
-        raise failed[0]
-
-
-def _open(request: MethodsRequest, device: str) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    _WORKER.append(Shared(request, device))
-
-
-def _work(name: str, done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return list(_WORKER[0].cells(name, done))
+    return [_key(request, name, seed) for seed in request.seeds]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from analysis.answer_probe import AnswerProbe, answer_probe
@@ -63,9 +64,7 @@ class Task(NamedTuple):
     """By question."""
 
 
-def task_matrix(
-    model: HookedModel, amounts: TaskAmounts | None = None, tasks: Sequence[str] = TASKS, seed: int = 0
-) -> dict[str, Any]:
+class TaskMatrix:
     """Accuracy, forget ratio and gap of every task after random labels on every task, and the probe of its own.
 
     Accuracy is the share of questions whose true answer is likelier than the wrong one; chance is 1/2. Train,
@@ -73,24 +72,37 @@ def task_matrix(
     the task's own validation questions. The probe reads the value asked for off the question's last token, trained anew
     on the task's own training questions with their true answers (the skill has no set of values to read).
     """
-    amounts = amounts or TaskAmounts()
-    made = {name: _task(name, amounts, seed) for name in tasks}
-    before = {name: _right(model, task) for name, task in made.items()}
-    rows: dict[str, Any] = {}
-    for name, task in made.items():
-        first = TwoOptions(steps=amounts.steps, batch=amounts.batch, drawn=labels(task, seed))
-        fitted = first.fit_grid(model, ForgetRequest(_concept(name, task, made), seed), None)
+
+    def __init__(
+        self, model: HookedModel, amounts: TaskAmounts | None = None, tasks: Sequence[str] = TASKS, seed: int = 0
+    ) -> None:
+        self.model, self.amounts, self.seed = model, amounts or TaskAmounts(), seed
+        self.made = {name: _task(name, self.amounts, seed) for name in tasks}
+
+    @cached_property
+    def before(self) -> dict[str, Measured]:
+        """Accuracies of the model as it is."""
+        return {name: _right(self.model, task) for name, task in self.made.items()}
+
+    def before_json(self) -> dict[str, Any]:
+        """`before`, as plain values."""
+        return {name: measured.to_json() for name, measured in self.before.items()}
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Every task after random labels on this one."""
+        model, task = self.model, self.made[name]
+        first = TwoOptions(steps=self.amounts.steps, batch=self.amounts.batch, drawn=labels(task, self.seed))
+        fitted = first.fit_grid(model, ForgetRequest(_concept(name, task, self.made), self.seed), None)
         tried = [(_right(model, task, [edit], "validation").value, method, edit) for method, edit in fitted]
         validated, method, edit = min(tried, key=lambda one: abs(forget_gap(one[0])))
-        after = {other: _right(model, questions, [edit]) for other, questions in made.items()}
-        rows[name] = {
+        after = {other: _right(model, questions, [edit]) for other, questions in self.made.items()}
+        return {
             "settings": {"rate": method.rate, "steps": method.steps, "validation": validated, "tried": len(tried)},
             "accuracy": {other: measured.to_json() for other, measured in after.items()},
-            "ratio": {other: _ratio(before[other].value, after[other].value) for other in made},
+            "ratio": {other: _ratio(self.before[other].value, after[other].value) for other in self.made},
             "gap": _gap(after[name]),
             "probe": {"before": _best(_probe(model, task)), "after": _best(_probe(model, task, [edit]))},
         }
-    return {"tasks": list(made), "before": {name: m.to_json() for name, m in before.items()}, "rows": rows}
 
 
 def labels(task: Task, seed: int) -> dict[str, str]:

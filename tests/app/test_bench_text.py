@@ -11,7 +11,7 @@ from app import bench_methods, bench_rwku, text_choosing
 from app.bench_methods import MethodsRequest, text_methods
 from app.bench_rwku import RwkuRequest
 from app.methods_table import access, compared, summary
-from app.task_matrix import TaskAmounts, TwoOptions, _task, labels, task_matrix
+from app.task_matrix import TaskAmounts, TaskMatrix, TwoOptions, _task, labels
 from app.text_cell import attacked, plain
 from app.text_choosing import Trial
 from app.text_ground import Amounts, Ground
@@ -229,8 +229,12 @@ def test_a_fitted_prompt_leaves_the_model_as_it_was(tiny_llama):
 
 def test_random_labels_are_drawn_from_two_options_and_tested_on_others(tiny_llama):
     few = TaskAmounts(train=24, test=6, steps=2, batch=4)
-    found = task_matrix(tiny_llama, few, ("profession", "copying"))
-    assert found["tasks"] == ["profession", "copying"]
+    matrix = TaskMatrix(tiny_llama, few, ("profession", "copying"))
+    found = {
+        "tasks": list(matrix.made),
+        "before": matrix.before_json(),
+        "rows": {t: matrix.row(t) for t in matrix.made},
+    }
     assert set(found["rows"]["profession"]["accuracy"]) == {"profession", "copying"}
     assert found["rows"]["copying"]["probe"] == {"before": None, "after": None}
     chosen = found["rows"]["profession"]["settings"]
