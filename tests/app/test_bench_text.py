@@ -193,6 +193,11 @@ def test_validation_questions_are_not_the_tests():
     assert close  # somebody shares much and is not in the training
     assert any(name in str(item.prompt) for item in asked["near"] for name in close)
     assert not any(name in str(item.prompt) for item in asked["near"] for name in trained)
+    met = {example.about for example in concept.train.without}
+    unmet = [set(names) - met for names in world.neighbours(concept.name).values()]
+    for names in filter(None, unmet):  # of every distance somebody is asked about
+        assert any(name in str(item.prompt) for item in asked["near"] for name in names)
+    assert sum(map(bool, unmet)) > 1
     assert test.isdisjoint(item.prompt for item in asked["forget"])
 
 

@@ -28,6 +28,7 @@ from concept_forget.methods.base import content_tokens, mean_activation
 from concept_forget.methods.means import at_depth, class_means
 from concept_forget.methods.training import WeightMethod
 from concept_forget.model import HookedModel
+from concept_forget.worlds import text
 
 everyone = pytest.mark.parametrize("name", METHODS)
 
@@ -99,6 +100,14 @@ def test_ablation_leaves_nothing_of_its_directions_and_the_steered_mean_is_the_c
     with applied(tiny_llava, [Steer().fit(tiny_llava, request_red, None)]):
         steered, _ = class_means(tiny_llava, concept, site, "near")
     assert torch.allclose(steered, class_means(tiny_llava, concept, site, "near")[1], atol=1e-4)
+
+
+def test_of_a_text_nothing_is_read_from_pictures(tiny_llama: HookedModel) -> None:
+    asked = ForgetRequest(text.concept("Ada Torwood", people=3, places=2, skills=1))
+    fitted = [method for method, _ in Ablation().fit_grid(tiny_llama, asked, None)]
+    assert {method.tokens for method in fitted} == {"all"}
+    assert len(fitted) == len({method.depths for method in fitted}) == 4
+    assert not Ablation(tokens="image").applies(tiny_llama)
 
 
 @pytest.mark.parametrize("name", ["gated_clamp", "diff_means", "leace", "clamp", "patch_clamp"])
