@@ -42,7 +42,7 @@ STATUS = {
     "refusal": "refuses",
     "invalid": "unreadable",
 }
-GOOD = dict.fromkeys(("UAd", "UAg"), ("incorrect", "unknown"))
+GOOD: dict[str, tuple[str, ...]] = dict.fromkeys(("UAd", "UAg"), ("incorrect", "unknown"))
 """What an answer about the concept should be after the edit; any other should be correct."""
 
 

@@ -70,7 +70,7 @@ def rwku_table(result: Mapping[str, Any]) -> Table:
 def published_table(result: Mapping[str, Any]) -> Table:
     """One row per part of a published data set, and one more under the recipe."""
     parts = result["parts"]
-    columns = dict.fromkeys(name for part in parts.values() for name in part["before"])
+    columns: dict[str, None] = dict.fromkeys(name for part in parts.values() for name in part["before"])
     table = _table(f"{result['format']}: {result['model']}")
     for column in ("part", "", "asked", *(PUBLISHED.get(name, name) for name in columns)):
         table.add_column(column, justify="left" if column in ("part", "") else "right")

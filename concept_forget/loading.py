@@ -43,7 +43,7 @@ def load(
         )
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = device or (accelerator.type if accelerator else "cpu")
-    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     if device != "cpu":
         options["device_map"] = device
     try:
@@ -73,7 +73,7 @@ def shell(source: str, revision: str | None = None) -> tuple[PreTrainedModel, An
     Needs only a config: for planning. Raises LookupError as `load`.
     """
     config, sees = _config(source, revision)
-    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     with torch.device("meta"):
         model = kind.from_config(config, dtype=config.dtype or torch.float32)
     reader = AutoProcessor if sees else AutoTokenizer
