@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from app.concept_spec import Spec, read_spec
 from app.own_concept import answered_by, own_concept
@@ -84,13 +85,20 @@ def read_settings(name: str, given: Sequence[str]) -> dict[str, Any]:
             found[key] = json.loads(value)
         except json.JSONDecodeError:
             found[key] = value
-        default = getattr(METHODS.get(name), key, None)
-        if isinstance(default, float) and type(found[key]) is int:
+        kind: Any = METHODS.get(name)
+        if kind is None or key not in {field.name for field in fields(kind)}:
+            continue  # `find_method` says so
+        if not hasattr(kind, key):
+            raise ValueError(f"--set {text!r}: {key} is no plain value; it can be given in Python only.")
+        default, may_be = getattr(kind, key), get_args(get_type_hints(kind)[key])
+        wanted = type(default) if default is not None else next(t for t in may_be if t is not NoneType)
+        if wanted is float and type(found[key]) is int:
             found[key] = float(found[key])
-        if isinstance(default, tuple) and isinstance(found[key], list):
+        if wanted is tuple and isinstance(found[key], list):
             found[key] = tuple(found[key])
-        if default is not None and found[key] is not None and type(found[key]) is not type(default):
-            raise ValueError(f"--set {text!r}: {key} takes a value such as {default!r}.")
+        if type(found[key]) is not wanted and not (found[key] is None and NoneType in may_be):
+            such = f"a value such as {default!r}" if default is not None else f"a {wanted.__name__}"
+            raise ValueError(f"--set {text!r}: {key} takes {such}{' or null' if NoneType in may_be else ''}.")
     return found
 
 
