@@ -175,6 +175,16 @@ class Browser:
             "look();"
         )
 
+    def finished(self) -> float:
+        """Milliseconds from `begin` until the new answer was there with its proof."""
+        return self.when("window.fresh && document.querySelector('#cf-answers .cf-proof').textContent.length > 5")
+
+    def ask(self) -> tuple[str, str]:
+        """Ask, and what is said before and after: of this question, not what stood there still."""
+        self.begin("document.querySelector('#cf-ask').click()")
+        self.finished()
+        return self.panes()
+
     def complaints(self) -> str:
         """Messages on the page."""
         return " | ".join(toast.text for toast in self.all(".toast-body"))

@@ -61,8 +61,7 @@ def test_a_newcomer_takes_a_concept_out_and_keeps_the_recipe(browser: Browser, m
     assert browser.until("#cf-now .js-plotly-plot .scatterlayer .trace path.js-line").get_attribute("d")
 
     browser.step("Remove")
-    browser.click("#cf-ask")
-    before, after = browser.panes()
+    before, after = browser.ask()
     assert before and after
     proof = browser.until("#cf-answers .cf-proof").text
     assert "The hook at" in proof and "was called" in proof
@@ -107,11 +106,9 @@ def test_a_method_without_a_strength_or_a_way_to_act_answers_too(browser: Browse
     browser.step("Remove")
     browser.choose("#cf-method", "LEACE")
     browser.until("#cf-recipe", lambda recipe: "method LEACE" in recipe.text)
-    browser.click("#cf-ask")
-    browser.panes()
+    assert all(browser.ask())
     assert "The hook at" in browser.until("#cf-answers .cf-proof").text
-    browser.click("#cf-ask")
-    assert all(browser.panes())
+    assert all(browser.ask())
 
 
 def test_a_damaged_upload_is_refused_in_words_and_a_good_one_is_looked_at(browser: Browser, tmp_path: Path) -> None:
@@ -146,7 +143,7 @@ def test_two_sessions_at_once_get_the_texts_they_get_alone(browsers: Callable[..
         for window in (one, other):  # the second asks while the first is being answered
             window.begin("document.querySelector('#cf-ask').click()")
         for window in (one, other):
-            window.when("window.fresh && document.querySelector('#cf-answers .cf-proof').textContent.length > 5")
+            window.finished()
         assert [window.panes() for window in (one, other)] == alone
     for window, strength in zip((one, other), strengths, strict=True):
         assert f"strength {strength}×" in window.until("#cf-recipe").text

@@ -12,7 +12,6 @@ import pytest
 Browser = Any
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 ASK = "document.querySelector('#cf-ask').click()"
-FINISHED = "window.fresh && document.querySelector('#cf-answers .cf-proof').textContent.length > 5"
 BOTH = "window.fresh && [...document.querySelectorAll('#cf-answers .cf-pane p')].every(p => p.textContent.trim())"
 
 
@@ -42,7 +41,7 @@ def test_first_words_of_both_panes(browser: Browser, model: str, record_property
         browser.step("Remove")
         browser.begin(ASK)
         found.append(browser.when(BOTH) / 1000)
-        browser.when(FINISHED)
+        browser.finished()
     judged(record_property, f"first words of both panes, {model}", found, 2)
 
 
@@ -55,7 +54,7 @@ def test_from_the_slider_to_the_new_answer(browser: Browser, record_property: Ca
     for strength in (0.5, 3, 1, 4, 2.5):
         browser.begin()
         browser.slide("#cf-strength", strength)
-        found.append(browser.when(FINISHED) / 1000)
+        found.append(browser.finished() / 1000)
         assert f"strength {strength:g}×" in browser.until("#cf-recipe").text
     judged(record_property, "slider to updated answer", found, 1.5)
 
@@ -74,7 +73,7 @@ def test_cancelling_a_trace_in_the_middle_frees_the_queue(browser: Browser, reco
         # The queue is free: the next question is answered.
         browser.step("Remove")
         browser.begin(ASK)
-        browser.when(FINISHED)
+        browser.finished()
     judged(record_property, "cancel frees the queue", found, 0.5)
 
 
@@ -88,7 +87,7 @@ def test_fifty_interactions_leave_no_memory_behind(browser: Browser, app: Any, r
         for number in range(times // 2):
             browser.begin()
             browser.slide("#cf-strength", 0.5 + (number % 5))
-            browser.when(FINISHED)
+            browser.finished()
             client.predict("red", "Describe the picture.", strength=number % 5, api_name="/answer")
 
     interact(10)
