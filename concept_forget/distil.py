@@ -16,6 +16,7 @@ from concept_forget.edits import Edit, SiteEdit, WeightDelta
 from concept_forget.edits.base import NotBakeable
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
+from concept_forget.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def distil(
     draws = _batches(*sets["train"], settings)
     try:
         for step in range(1, settings.steps + 1):
-            forget, retain = next(draws)
-            loss = reader.loss(forget, effect) + settings.keep * reader.loss(retain, effect)
+            forget, retain = reader.losses(next(draws), effect)
+            loss = forget + settings.keep * retain
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -134,32 +135,41 @@ class _Reader:
         self.teacher, self.student, self.edits, self.place = teacher, student, edits, place
         self.logits: Any = "last" if place.tower == "text" else None
 
-    def loss(self, examples: Sequence[Example], effect: float) -> Tensor:
-        wanted, said, inside = self._read(self.teacher, examples, self.edits)
-        got, spoken, _ = self._read(self.student, examples, [], grad=torch.is_grad_enabled())
-        loss = (got - wanted)[inside].square().mean() / effect
-        if said is not None and spoken is not None:
-            t, s = said.float().log_softmax(-1), spoken.float().log_softmax(-1)
-            loss = loss + (t.exp() * (t - s)).sum(-1).mean()
-        return loss
+    def losses(self, parts: Sequence[Sequence[Example]], effect: float) -> list[Tensor]:
+        """The loss of each part; all are read in one pass."""
+        batch = self._prepared([example for part in parts for example in part])
+        wanted, said, inside = self._read(self.teacher, batch, self.edits)
+        got, spoken, _ = self._read(self.student, batch, [], grad=torch.is_grad_enabled())
+        found, start = [], 0
+        for part in parts:
+            rows = slice(start, start := start + len(part))
+            loss = (got[rows] - wanted[rows])[inside[rows]].square().mean() / effect
+            if said is not None and spoken is not None:
+                t, s = said[rows].float().log_softmax(-1), spoken[rows].float().log_softmax(-1)
+                loss = loss + (t.exp() * (t - s)).sum(-1).mean()
+            found.append(loss)
+        return found
 
     @torch.no_grad()
     def effect(self, examples: Sequence[Example]) -> float:
-        wanted, _, inside = self._read(self.teacher, examples, self.edits)
-        bare, _, _ = self._read(self.teacher, examples, [])
+        batch = self._prepared(examples)
+        wanted, _, inside = self._read(self.teacher, batch, self.edits)
+        bare, _, _ = self._read(self.teacher, batch, [])
         return float((wanted - bare)[inside].square().mean())
 
     @torch.no_grad()
     def measure(self, parts: tuple[list[Example], list[Example]], effect: float) -> tuple[float, float]:
         def mean(examples: list[Example]) -> float:
             chunks = [examples[i : i + 32] for i in range(0, min(len(examples), 96), 32)]
-            return sum(float(self.loss(chunk, effect)) * len(chunk) for chunk in chunks) / sum(map(len, chunks))
+            return sum(float(self.losses([c], effect)[0]) * len(c) for c in chunks) / sum(map(len, chunks))
 
         return mean(parts[0]), mean(parts[1])
 
-    def _read(self, model: HookedModel, examples: Sequence[Example], edits: list[Edit], grad: bool = False) -> Any:
+    def _prepared(self, examples: Sequence[Example]) -> Batch:
         images = [example.image for example in examples]
-        batch = model.prepare([e.prompt for e in examples], images if images[0] is not None else None)
+        return self.teacher.prepare([e.prompt for e in examples], images if images[0] is not None else None)
+
+    def _read(self, model: HookedModel, batch: Batch, edits: list[Edit], grad: bool = False) -> Any:
         run = model.run(batch, read=[self.place], edits=edits, logits=self.logits, grad=grad)
         x = run.activations[self.place].float()
         inside = run.tokens.eligible(self.place)
