@@ -1,4 +1,4 @@
-"""One concept taken out at several doors: each knows the concept as it is, and meets what slips past the others."""
+"""One concept taken out at several doors: each knows the concept as it is, and meets what the others leave."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def choose_doors(
     choosing: Choosing | None = None,
     book: AnswerBook | None = None,
     only_known: bool = False,
+    ungated: bool = False,
     progress: Progress | None = None,
 ) -> Choice:
     """The edits of these doors as one (`Together`), settings chosen on validation.
 
-    `first` chooses the edit of the main door. Every other door gets a difference of means, fitted on the bare model
-    and judged while the edits before it are applied. An own gate at every door knows the concept at its full strength:
-    where another door has taken it out, it stays shut and does no more harm; a picture that slips past is met. (Fitted
-    behind the other edits, a gate learns what little they leave, and opens for nothing else.)
+    `first` chooses the edit of the main door. Every other door gets a difference of means, without a gate or (unless
+    `ungated`) behind one, fitted on the bare model and judged while the edits before it are applied. (Fitted behind the
+    other edits, a gate learns what little they leave, and opens for nothing else.)
     """
     book, main = book or AnswerBook(model), main_door(model, chosen)
     choices: list[Choice] = []
@@ -61,7 +61,7 @@ def choose_doors(
                 choice = first()
             else:
                 with model.bare():
-                    among = list(at_door(model, concept, one, seed, bool(choices)))
+                    among = list(at_door(model, concept, one, seed))
                 choice = choose_method(
                     model,
                     concept,
@@ -71,6 +71,7 @@ def choose_doors(
                     choosing=choosing,
                     book=book,
                     only_known=only_known,
+                    ungated=ungated,
                     progress=progress,
                     among=among,
                 )
@@ -81,9 +82,9 @@ def choose_doors(
     return Choice(choices[0].method, edit, choices[0].ranking, tried)
 
 
-def at_door(model: HookedModel, concept: Concept, one: Door, seed: int, behind: bool) -> Iterator[Candidate]:
-    """Differences of means at a door; only gated ones `behind` another door, whose pictures are changed already."""
-    method = DiffMeans(site=str(one.site), tokens=one.tokens, gated=behind, looser=(0.05,))
+def at_door(model: HookedModel, concept: Concept, one: Door, seed: int) -> Iterator[Candidate]:
+    """Differences of means at a door, the plain projection first, then further along and behind gates."""
+    method = DiffMeans(site=str(one.site), tokens=one.tokens, looser=(0.05,))
     for fitted, edit in method.fit_grid(model, ForgetRequest(concept, seed), None):
         yield "", fitted, edit
 

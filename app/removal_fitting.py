@@ -34,9 +34,9 @@ REMOVAL = (
     "leace",
     AFFINE,
 )
-"""Methods of `bench removal`: `sauce_faint` is SAUCE mode chosen as `patch_clamp` is, `doors` is residual_clamp at the
-main door and a gated direction at every other, `lora` the gated clamp distilled into the weights, `affine` the
-difference of means without a gate, which the projector's weights can hold."""
+"""Methods of `bench removal`: `sauce_faint` is SAUCE mode chosen as `patch_clamp` is, `lora` the gated clamp distilled
+into the weights, `affine` the difference of means without a gate, which the projector's weights can hold, `doors` the
+same at the main door and a difference of means with or without a gate at every other."""
 OF = {SAUCE_FAINT: "sauce", AFFINE: "diff_means"}
 """The method behind a name that is none."""
 FAINT = (SAUCE_FAINT, "patch_clamp", AFFINE)
@@ -152,7 +152,7 @@ class Fitter:
             self.model,
             self.concept,
             doors(self.model),
-            lambda: self.choice(ResidualClamp.name),
+            lambda: self.choice(AFFINE),
             seed=self.seed,
             choosing=self.choosing,
             book=self.book,

@@ -88,8 +88,6 @@ def run(
     concept = find_concept(model, request.concept, request.own, request.sizes, request.seed)
     if request.door and request.site:
         raise ValueError("Give --door or --site: a door says where, and so does a site.")
-    if request.door and request.ungated:
-        raise ValueError("Give --door or --ungated: what stands at the other doors needs its gate.")
     doors = find_doors(model, request.door) if request.door else ()
     main = main_door(model, doors) if doors else None
     site = main.site if main else find_site(model, request.site)
@@ -212,6 +210,7 @@ class _Job:
             "choosing": self.choosing,
             "book": self.book,
             "only_known": self.request.only_known,
+            "ungated": self.request.ungated,
             "progress": self.progress,
         }
 
@@ -219,8 +218,7 @@ class _Job:
             with watched(self.progress):
                 asked = self.request
                 held = read_settings(asked.method, asked.settings)
-                more = {"ungated": asked.ungated, "settings": held, **how}
-                return choose_method(self.model, self.concept, asked.method, self.ranked(), **more)
+                return choose_method(self.model, self.concept, asked.method, self.ranked(), settings=held, **how)
 
         chosen = choose_doors(self.model, self.concept, self.doors, first, **how) if self.doors else first()
         more = {"doors": [one.name for one in self.doors]} if self.doors else {}

@@ -9,6 +9,7 @@ from app import running
 from app.choosing import Choosing
 from app.running import RunRequest, run
 from app.world_concepts import NoSuchConcept, Sizes
+from concept_forget.doors import doors
 from concept_forget.recipe import Recipe
 from concept_forget.report import Report
 
@@ -104,5 +105,11 @@ def test_ungated_settings_alone_are_chosen_from_and_a_method_that_has_none_is_re
     assert tried == 2
     with pytest.raises(ValueError, match="has a gate"):
         run(replace(asked, method="gated_clamp"), tmp_path / "gated", choosing=FEW)
-    with pytest.raises(ValueError, match="--door or --ungated"):
-        run(replace(asked, door="all"), tmp_path / "doors", choosing=FEW)
+
+
+def test_without_gates_there_is_none_at_any_door(workbench, request_, tmp_path):
+    run(replace(request_, method="diff_means", ungated=True, door="all"), tmp_path / "run", choosing=FEW)
+    edits = Recipe.load(tmp_path / "run", workbench).edits
+    assert len(edits) == len(doors(workbench)) > 1
+    plain = [getattr(edit, "edit", edit) for edit in edits]
+    assert all(edit.gate is None for edit in plain)
