@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -65,10 +65,12 @@ NONE = "none"
 """The ranking of methods that need no features; `ranked` then holds what else they are to be told of the place."""
 FINDS = 0.95
 """Share of the validation pictures with the concept that the best gate has to find, or `sauce+` tries without one."""
-UNGATED: tuple[Method, ...] = (Clamp(), DiffMeans(), Leace())
+UNGATED: tuple[Method, ...] = (Clamp(), DiffMeans(try_gates=False), Leace())
 OF_TEXT: tuple[Method, ...] = (Blur(), Dsg(), Leace(gated=True))
-OF_PICTURES: tuple[Method, ...] = (PatchClamp(),)
-"""What `sauce+` tries besides on a model that reads text only, and on one that sees."""
+"""What `sauce+` tries besides on a model that reads text only."""
+OF_PICTURES: tuple[tuple[Method, float], ...] = ((DiffMeans(try_gates=False), 0.97), (PatchClamp(), 0.9))
+"""What `sauce+` tries first on a model that sees, and at which worst of the five validation rates it looks no further.
+A gate per picture is perfect until a changed picture slips past it (docs/removal.md); these decide patch by patch."""
 
 
 class Choice(NamedTuple):
@@ -110,49 +112,77 @@ def choose_method(
     faint = cache(
         lambda limit: asked_faintly(concept, limit, choosing.faint, seed) if choosing.faint and model.has_vision else ()
     )
-    candidates = list(_candidates(model, request, name, ranked, ungated, settings) if among is None else among)
-    if ungated:
-        candidates = [candidate for candidate in candidates if not _gates(candidate[2])]
-        if not candidates:
-            raise ValueError(f"Every setting of {name} has a gate. Choose another method, or do without --ungated.")
+    judge = _Judge(model, concept, choosing, book, judged, only_known, faint, progress)
+    found: dict[tuple[str, Method], Edit] = {}
+    choice = None
+    stages = _stages(model, request, name, ranked, ungated, settings) if among is None else [(among, 0.0)]
+    for stage, enough in stages:
+        found |= {(ranking, method): edit for ranking, method, edit in stage if not (ungated and _gates(edit))}
+        if found:
+            choice = judge.best([(ranking, method, edit) for (ranking, method), edit in found.items()])
+            if all(choice.tried[0].get(rate, 1.0) >= enough for rate in ROLES):
+                break
+    if choice is None:
+        raise ValueError(f"Every setting of {name} has a gate. Choose another method, or do without --ungated.")
+    return choice
 
-    def score(index: int, limit: int) -> tuple[float, int, dict[str, float]]:
-        ranking, method, edit = candidates[index]
+
+@dataclass(frozen=True)
+class _Judge:
+    """Candidates of one concept on validation."""
+
+    model: HookedModel
+    concept: Concept
+    choosing: Choosing
+    book: AnswerBook
+    judged: Judged
+    only_known: bool
+    faint: Callable[[int], Sequence[Example]]
+    progress: Progress | None
+
+    def best(self, candidates: Sequence[Candidate]) -> Choice:
+        """The best candidate: all on a few questions, those left on more. A single one is not judged."""
+        if len(candidates) == 1:
+            ranking, method, edit = candidates[0]
+            return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
+        choosing, total = self.choosing, len(candidates) + self.choosing.keep
+        scored = []
+        for number, one in enumerate(candidates):
+            self._report(number, total)
+            scored.append((*self.score(one, choosing.first), number))
+        scored.sort(key=lambda entry: (-entry[0], entry[2]))
+        final = []
+        for number, (_, _, index) in enumerate(scored[: choosing.keep]):
+            self._report(len(candidates) + number, total)
+            final.append((*self.score(candidates[index], choosing.second), index))
+        final.sort(key=lambda entry: (-entry[0], entry[2]))
+        tried = [
+            {
+                **candidates[index][1].settings(),
+                "ranking": candidates[index][0],
+                "round": 2 if position < len(final) else 1,
+                "score": round(score, 4),
+                **rates,
+                "chosen": position == 0,
+            }
+            for position, (score, rates, index) in enumerate([*final, *scored[choosing.keep :]])
+        ]
+        ranking, method, edit = candidates[final[0][2]]
+        return Choice(method, edit, ranking, tried)
+
+    def score(self, candidate: Candidate, limit: int) -> tuple[float, dict[str, float]]:
+        """Validation score and rates on so many questions per metric."""
+        ranking, method, edit = candidate
         key = (ranking, method, limit)
-        if key not in judged:
-            judged[key] = on_validation(model, concept, edit, limit, book, only_known, faint(limit))
-        return judged[key][0], index, judged[key][1]
+        if key not in self.judged:
+            self.judged[key] = on_validation(
+                self.model, self.concept, edit, limit, self.book, self.only_known, self.faint(limit)
+            )
+        return self.judged[key]
 
-    if len(candidates) == 1:
-        ranking, method, edit = candidates[0]
-        return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
-    scored: list[tuple[float, int, dict[str, Any]]] = []
-    for number in range(len(candidates)):
-        if progress:
-            progress("choosing settings on validation", number, len(candidates) + choosing.keep)
-        scored.append(score(number, choosing.first))
-    best = sorted(scored, key=lambda entry: (-entry[0], entry[1]))[: choosing.keep]
-    final = []
-    for number, (_, index, _) in enumerate(best):
-        if progress:
-            progress("choosing settings on validation", len(candidates) + number, len(candidates) + choosing.keep)
-        final.append(score(index, choosing.second))
-    final.sort(key=lambda entry: (-entry[0], entry[1]))
-    reached = {index: rates for _, index, rates in final}
-    rest = [entry for entry in sorted(scored, key=lambda entry: -entry[0]) if entry[1] not in reached]
-    tried = [
-        {
-            **candidates[index][1].settings(),
-            "ranking": candidates[index][0],
-            "round": 2 if index in reached else 1,
-            "score": round(score, 4),
-            **rates,
-            "chosen": position == 0,
-        }
-        for position, (score, index, rates) in enumerate([*final, *rest])
-    ]
-    ranking, method, edit = candidates[final[0][1]]
-    return Choice(method, edit, ranking, tried)
+    def _report(self, done: int, total: int) -> None:
+        if self.progress:
+            self.progress("choosing settings on validation", done, total)
 
 
 def control_methods(chosen: Method) -> dict[str, Method]:
@@ -172,36 +202,54 @@ def rankings_of(name: str) -> tuple[str, ...]:
 
 
 def methods_of(model: HookedModel, name: str, settings: Mapping[str, Any] | None = None) -> list[Method]:
-    """The methods to choose from under a name on this model: for `sauce+` also what only texts or pictures have."""
-    besides = () if name != PLUS else OF_PICTURES if model.has_vision else OF_TEXT
-    return [*find_method(name, settings), *besides]
+    """The methods to choose from under a name on this model: for `sauce+` also what only texts have."""
+    return [*find_method(name, settings), *(OF_TEXT if name == PLUS and not model.has_vision else ())]
+
+
+def _stages(
+    model: HookedModel,
+    request: ForgetRequest,
+    name: str,
+    ranked: Mapping[str, Any],
+    ungated: bool,
+    settings: Mapping[str, Any] | None,
+) -> Iterator[tuple[Iterable[Candidate], float]]:
+    """What to choose from, and the worst rate of the best at which nothing further is tried."""
+    if name != PLUS or not model.has_vision:
+        yield _candidates(model, request, name, methods_of(model, name, settings), ranked, ungated, settings), 0.0
+        return
+    for base, enough in OF_PICTURES:
+        yield _fitted(model, request, base, ranked), enough
+    yield _candidates(model, request, name, find_method(name), ranked, ungated), 0.0
+
+
+def _fitted(model: HookedModel, request: ForgetRequest, base: Method, ranked: Mapping[str, Any]) -> Iterator[Candidate]:
+    for ranking in (NONE,) if NONE in ranked else rankings_of(base.name):
+        if ranking in ranked:
+            for method, edit in base.fit_grid(model, request, ranked[ranking]):
+                yield ranking, method, edit
 
 
 def _candidates(
     model: HookedModel,
     request: ForgetRequest,
     name: str,
+    bases: Iterable[Method],
     ranked: Mapping[str, Any],
-    ungated: bool = False,
+    ungated: bool,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Candidate]:
     recall = 0.0
-    for base in methods_of(model, name, settings):
-        for ranking in (NONE,) if NONE in ranked else rankings_of(base.name):
-            if ranking in ranked:
-                for method, edit in base.fit_grid(model, request, ranked[ranking]):
-                    if any(getattr(method, key) != value for key, value in (settings or {}).items()):
-                        continue
-                    recall = max(recall, *(one.recall for one in _gates(edit)), 0.0)
-                    yield ranking, method, edit
+    for base in bases:
+        for ranking, method, edit in _fitted(model, request, base, ranked):
+            if any(getattr(method, key) != value for key, value in (settings or {}).items()):
+                continue
+            recall = max(recall, *(one.recall for one in _gates(edit)), 0.0)
+            yield ranking, method, edit
     if name == PLUS and (ungated or recall < FINDS):
         # On photographs the gate is what misses (docs/examples/real_photographs.md): do without one where it does.
         for base in UNGATED:
-            for ranking in rankings_of(base.name):
-                if ranking in ranked:
-                    for method, edit in base.fit_grid(model, request, ranked[ranking]):
-                        if not _gates(edit):
-                            yield ranking, method, edit
+            yield from (one for one in _fitted(model, request, base, ranked) if not _gates(one[2]))
 
 
 def _gates(edit: Edit) -> list[ImageGate]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from app.choosing import Candidate, Choice, Choosing, choose_method, method_of
 from app.doors import choose_doors
+from app.opening import PLUS
 from concept_forget.concepts import Concept, ForgetRequest
 from concept_forget.directions import FeatureSet
 from concept_forget.distil import Distil, distilled
@@ -33,13 +34,14 @@ REMOVAL = (
     "lora",
     "leace",
     AFFINE,
+    PLUS,
 )
 """Methods of `bench removal`: `sauce_faint` is SAUCE mode chosen as `patch_clamp` is, `lora` the gated clamp distilled
 into the weights, `affine` the difference of means without a gate, which the projector's weights can hold, `doors` the
 same at the main door and a difference of means with or without a gate at every other."""
 OF = {SAUCE_FAINT: "sauce", AFFINE: "diff_means"}
 """The method behind a name that is none."""
-FAINT = (SAUCE_FAINT, "patch_clamp", AFFINE)
+FAINT = (SAUCE_FAINT, "patch_clamp", AFFINE, PLUS)
 """Chosen on faint copies of the validation pictures too; the others, as in the paper, on pictures as they are."""
 Prior = Mapping[tuple[str, str], Mapping[str, Any]]
 """Settings by concept and method."""
@@ -96,7 +98,8 @@ class Fitter:
         """The edit of a method. Raises LookupError for a name that is none of `REMOVAL`."""
         check_method(name)
         choice = self.choice(name)
-        return Fitted(choice.edit, {**choice.method.settings(), "ranking": choice.ranking, "method": name})
+        settings = choice.method.settings()
+        return Fitted(choice.edit, settings | {"ranking": choice.ranking, "method": name, "of": settings["method"]})
 
     def choice(self, name: str) -> Choice:
         """The settings of a method, chosen once."""
@@ -112,8 +115,8 @@ class Fitter:
         if known is None:
             return self._chosen(name)
         ranking = known.get("ranking", "contrast")
-        settings = {k: v for k, v in known.items() if k != "ranking"}
-        method = method_of({**settings, "method": OF.get(name, name)})
+        settings = {k: v for k, v in known.items() if k not in ("ranking", "of")}
+        method = method_of({**settings, "method": known.get("of", OF.get(name, name))})
         edit = method.fit(self.model, self.request, self.ranked(ranking))
         return Choice(method, edit, ranking, [{**method.settings(), "ranking": ranking, "chosen": True}])
 

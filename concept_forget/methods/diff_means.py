@@ -46,6 +46,8 @@ class DiffMeans(Method):
     """Share of validation groups without the concept that may open the gate."""
     looser: tuple[float, ...] = ()
     """Larger shares for `grid` to try as well, where they let the gate find more of the concept's pictures."""
+    try_gates: bool = True
+    """Whether `grid` tries it behind gates too."""
     site: str = ""
     """Where, without ranked features; empty: the model's reading site."""
     tokens: Tokens = "all"
@@ -71,6 +73,7 @@ class DiffMeans(Method):
             for share in (self.false_fire, *self.looser)
             for a in ("project", "shift")
             for s in (1.0, 2.0)
+            if self.gated or self.try_gates
         ]
         if not self.gated:
             others = [replace(first, action="project", strength=s) for s in (1.0, 2.0, 3.0)] + others
@@ -81,8 +84,11 @@ class DiffMeans(Method):
     ) -> Iterator[tuple[DiffMeans, SiteEdit]]:
         """Every member of the grid with its edit; the readings are made once. Gates that find no more are left out."""
         forget, other = self._means(model, request, where)
-        gates = self._tables(model, request, where, forget - other).gates((self.false_fire, *self.looser))
-        for method in self.grid():
+        grid = self.grid()
+        gates = {}
+        if any(method.gated for method in grid):
+            gates = self._tables(model, request, where, forget - other).gates((self.false_fire, *self.looser))
+        for method in grid:
             if not method.gated or method.false_fire in gates:
                 gate = gates[method.false_fire] if method.gated else None
                 yield method, method._edit(site_of(model, where, self.site), forget, other, gate)

@@ -116,7 +116,8 @@ def test_sauce_mode_chosen_as_ours_is_not_what_is_taken_over(random_dictionary, 
     fitter = shared.fitter("red")[1]
     assert fitter("sauce").settings["k"] == 3
     assert not asked
-    assert fitter("sauce_faint").settings == {"method": "sauce_faint", "k": 2, "gamma": -0.5, "ranking": "sauce"}
+    expected = {"method": "sauce_faint", "of": "sauce", "k": 2, "gamma": -0.5, "ranking": "sauce"}
+    assert fitter("sauce_faint").settings == expected
     # for both candidates a question of UAd and one of UAg, each with two copies
     assert asked == [6, 6]
 

@@ -1,8 +1,11 @@
 """Settings are chosen on validation; with faint copies, by what holds on these too."""
 
+from dataclasses import dataclass
+
 import pytest
 from PIL import Image
 
+from app import choosing
 from app.choosing import Choosing, choose_method, on_validation
 from app.world_concepts import Sizes, world_concept
 from concept_forget.concepts import role
@@ -10,6 +13,7 @@ from concept_forget.edits import NoEdit
 from concept_forget.evaluation import AnswerBook, suite
 from concept_forget.evaluation.answers import Answered
 from concept_forget.evaluation.faint import asked_faintly
+from concept_forget.evaluation.metrics import ROLES
 from concept_forget.methods import Clamp
 
 FRAGILE, ROBUST = NoEdit(), NoEdit()
@@ -59,3 +63,34 @@ def test_a_question_that_one_copy_brings_back_is_not_forgotten(concept, tiny_lla
     # (0 + 1/2) / (8 + 1) twice, and three times (8 + 1/2) / (8 + 1)
     assert worst == pytest.approx(5 / (2 * 18 + 3 * 18 / 17))
     assert score == pytest.approx(17 / 18)
+
+
+@pytest.mark.parametrize(
+    ("worst", "tried"),
+    [
+        ({"diff_means": 0.97}, {"diff_means"}),
+        ({"diff_means": 0.96, "patch_clamp": 0.9}, {"diff_means", "patch_clamp"}),
+        ({"diff_means": 0.96, "patch_clamp": 0.97}, {"diff_means", "patch_clamp"}),
+        ({"diff_means": 0.8, "patch_clamp": 0.89, "gated_clamp": 0.9}, {"diff_means", "patch_clamp", "gated_clamp"}),
+    ],
+)
+def test_sauce_plus_tries_gates_per_picture_only_where_patch_by_patch_does_badly(
+    worst, tried, concept, tiny_llava, monkeypatch
+):
+    @dataclass(frozen=True)
+    class Of(NoEdit):
+        name: str
+
+    def fitted(_model, _request, base, _ranked):
+        return iter([("contrast", base, Of(base.name)), ("causal", base, Of(base.name))])
+
+    def judged(_model, _concept, edit, *_):
+        rate = worst.get(edit.name, 0.5)
+        return rate, {**dict.fromkeys(ROLES, 1.0), "COA": rate}
+
+    monkeypatch.setattr(choosing, "_fitted", fitted)
+    monkeypatch.setattr(choosing, "on_validation", judged)
+    choice = choose_method(tiny_llava, concept, "sauce+", {})
+    assert {entry["method"] for entry in choice.tried} >= tried
+    assert ("gated_clamp" in tried) == any(entry["method"] == "gated_clamp" for entry in choice.tried)
+    assert choice.method.name == max(worst, key=worst.get)
