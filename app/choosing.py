@@ -68,9 +68,11 @@ FINDS = 0.95
 UNGATED: tuple[Method, ...] = (Clamp(), DiffMeans(try_gates=False), Leace())
 OF_TEXT: tuple[Method, ...] = (Blur(), Dsg(), Leace(gated=True))
 """What `sauce+` tries besides on a model that reads text only."""
-OF_PICTURES: tuple[tuple[Method, float], ...] = ((DiffMeans(try_gates=False), 0.97), (PatchClamp(), 0.9))
-"""What `sauce+` tries first on a model that sees, and at which worst of the five validation rates it looks no further.
-A gate per picture is perfect until a changed picture slips past it (docs/removal.md); these decide patch by patch."""
+OF_PICTURES: tuple[Method, ...] = (DiffMeans(try_gates=False), PatchClamp())
+"""What `sauce+` tries first on a model that sees, one after the other. A gate per picture is perfect until a changed
+picture slips past it (docs/removal.md); these decide patch by patch."""
+HOLDS = 0.9
+"""Worst of the five validation rates of the best so far at which `sauce+` looks no further."""
 
 
 class Choice(NamedTuple):
@@ -115,12 +117,11 @@ def choose_method(
     judge = _Judge(model, concept, choosing, book, judged, only_known, faint, progress)
     found: dict[tuple[str, Method], Edit] = {}
     choice = None
-    stages = _stages(model, request, name, ranked, ungated, settings) if among is None else [(among, 0.0)]
-    for stage, enough in stages:
+    for stage in _stages(model, request, name, ranked, ungated, settings) if among is None else (among,):
         found |= {(ranking, method): edit for ranking, method, edit in stage if not (ungated and _gates(edit))}
         if found:
             choice = judge.best([(ranking, method, edit) for (ranking, method), edit in found.items()])
-            if all(choice.tried[0].get(rate, 1.0) >= enough for rate in ROLES):
+            if all(choice.tried[0].get(rate, 1.0) >= HOLDS for rate in ROLES):
                 break
     if choice is None:
         raise ValueError(f"Every setting of {name} has a gate. Choose another method, or do without --ungated.")
@@ -213,14 +214,14 @@ def _stages(
     ranked: Mapping[str, Any],
     ungated: bool,
     settings: Mapping[str, Any] | None,
-) -> Iterator[tuple[Iterable[Candidate], float]]:
-    """What to choose from, and the worst rate of the best at which nothing further is tried."""
+) -> Iterator[Iterator[Candidate]]:
+    """What to choose from; a later stage is for what no earlier one does well."""
     if name != PLUS or not model.has_vision:
-        yield _candidates(model, request, name, methods_of(model, name, settings), ranked, ungated, settings), 0.0
+        yield _candidates(model, request, name, methods_of(model, name, settings), ranked, ungated, settings)
         return
-    for base, enough in OF_PICTURES:
-        yield _fitted(model, request, base, ranked), enough
-    yield _candidates(model, request, name, find_method(name), ranked, ungated), 0.0
+    for base in OF_PICTURES:
+        yield _fitted(model, request, base, ranked)
+    yield _candidates(model, request, name, find_method(name), ranked, ungated)
 
 
 def _fitted(model: HookedModel, request: ForgetRequest, base: Method, ranked: Mapping[str, Any]) -> Iterator[Candidate]:

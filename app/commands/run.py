@@ -35,9 +35,7 @@ from app.commands.shared import (
 def run(
     model: Model = "tiny-llava",
     concept: Concept = "",
-    method: Annotated[
-        str, typer.Option("--method", help="sauce+ chooses the best gated edit; or one method.")
-    ] = "sauce+",
+    method: Annotated[str, typer.Option("--method", help="sauce+ chooses among several; or one method.")] = "sauce+",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Hold a setting of the method, as k=8; the others are chosen. Repeatable."),

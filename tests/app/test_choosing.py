@@ -68,9 +68,8 @@ def test_a_question_that_one_copy_brings_back_is_not_forgotten(concept, tiny_lla
 @pytest.mark.parametrize(
     ("worst", "tried"),
     [
-        ({"diff_means": 0.97}, {"diff_means"}),
-        ({"diff_means": 0.96, "patch_clamp": 0.9}, {"diff_means", "patch_clamp"}),
-        ({"diff_means": 0.96, "patch_clamp": 0.97}, {"diff_means", "patch_clamp"}),
+        ({"diff_means": 0.9}, {"diff_means"}),
+        ({"diff_means": 0.89, "patch_clamp": 0.9}, {"diff_means", "patch_clamp"}),
         ({"diff_means": 0.8, "patch_clamp": 0.89, "gated_clamp": 0.9}, {"diff_means", "patch_clamp", "gated_clamp"}),
     ],
 )
@@ -91,6 +90,6 @@ def test_sauce_plus_tries_gates_per_picture_only_where_patch_by_patch_does_badly
     monkeypatch.setattr(choosing, "_fitted", fitted)
     monkeypatch.setattr(choosing, "on_validation", judged)
     choice = choose_method(tiny_llava, concept, "sauce+", {})
-    assert {entry["method"] for entry in choice.tried} >= tried
-    assert ("gated_clamp" in tried) == any(entry["method"] == "gated_clamp" for entry in choice.tried)
+    found = {entry["method"] for entry in choice.tried}
+    assert found == tried if "gated_clamp" not in tried else found > tried
     assert choice.method.name == max(worst, key=worst.get)
