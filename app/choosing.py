@@ -68,9 +68,10 @@ FINDS = 0.95
 UNGATED: tuple[Method, ...] = (Clamp(), DiffMeans(try_gates=False), Leace())
 OF_TEXT: tuple[Method, ...] = (Blur(), Dsg(), Leace(gated=True))
 """What `sauce+` tries besides on a model that reads text only."""
-OF_PICTURES: tuple[Method, ...] = (DiffMeans(try_gates=False), PatchClamp())
+OF_PICTURES: tuple[Method, ...] = (DiffMeans(strength=3.0, faint=1, try_gates=False), PatchClamp())
 """What `sauce+` tries first on a model that sees, one after the other. A gate per picture is perfect until a changed
-picture slips past it (docs/removal.md); these decide patch by patch."""
+picture slips past it (docs/removal.md); these decide patch by patch. Of equals the one that goes furthest is taken: the
+first."""
 HOLDS = 0.9
 """Worst of the five validation rates of the best so far at which `sauce+` looks no further."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from PIL import Image, ImageEnhance, ImageFilter
 
-from concept_forget.concepts import Concept, Example, role
+from concept_forget.concepts import Concept, Example, one_per_group, role
 from concept_forget.evaluation.suite import FORGOTTEN
 
 
@@ -24,6 +25,16 @@ def asked_faintly(concept: Concept, limit: int, copies: int, seed: int = 0) -> t
             group = f"{example.group}: {example.prompt}"
             found += [replace(example, image=image, group=group) for image in faint_copies(example, copies, seed)]
     return tuple(found)
+
+
+def with_faint_copies(examples: Sequence[Example], copies: int, seed: int = 0) -> tuple[Example, ...]:
+    """The examples, and so many faint copies of every picture among them, each a group of its own."""
+    faint_ones = [
+        replace(example, image=image, group=f"{example.group}/faint {number}")
+        for example in (one_per_group(examples) if copies else ())
+        for number, image in enumerate(faint_copies(example, copies, seed)[1:])
+    ]
+    return (*examples, *faint_ones)
 
 
 def faint_copies(example: Example, copies: int, seed: int = 0) -> list[Image.Image | None]:

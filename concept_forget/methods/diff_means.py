@@ -46,6 +46,8 @@ class DiffMeans(Method):
     """Share of validation groups without the concept that may open the gate."""
     looser: tuple[float, ...] = ()
     """Larger shares for `grid` to try as well, where they let the gate find more of the concept's pictures."""
+    faint: int = 0
+    """Faint copies of every training picture (smaller, darker, paler, softer) that the means are over as well."""
     try_gates: bool = True
     """Whether `grid` tries it behind gates too."""
     site: str = ""
@@ -76,7 +78,7 @@ class DiffMeans(Method):
             if self.gated or self.try_gates
         ]
         if not self.gated:
-            others = [replace(first, action="project", strength=s) for s in (1.0, 2.0, 3.0)] + others
+            others = [replace(first, action="project", strength=s) for s in (2.0, 1.0, 3.0)] + others
         return (first, *(other for other in others if other != first))
 
     def fit_grid(
@@ -96,7 +98,8 @@ class DiffMeans(Method):
     def _means(
         self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None
     ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-        return class_means(model, request.concept, site_of(model, where, self.site), self.contrast, self.tokens)
+        site = site_of(model, where, self.site)
+        return class_means(model, request.concept, site, self.contrast, self.tokens, faint=self.faint)
 
     def _tables(
         self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None, vector: Float[Tensor, " d"]

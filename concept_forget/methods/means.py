@@ -13,6 +13,7 @@ from torch import Tensor
 from concept_forget.concepts import Concept, ForgetRequest
 from concept_forget.directions import FeatureSet
 from concept_forget.edits import Edit
+from concept_forget.evaluation.faint import with_faint_copies
 from concept_forget.methods.base import Contrast, Method, Tokens, contrast_examples, mean_activation
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
@@ -28,13 +29,17 @@ def class_means(
     contrast: Contrast,
     tokens: Tokens = "all",
     known: Means | None = None,
+    faint: int = 0,
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Mean activation over the training groups with the concept, and over those it is told apart from."""
+    """Mean activation over the training groups with the concept, and over those it is told apart from.
+
+    `faint`: over so many faint copies of every picture as well.
+    """
     known, train = {} if known is None else known, concept.train
     if (site, tokens) not in known:
         known[site, tokens] = (
-            mean_activation(model, train.forget, site, tokens=tokens),
-            mean_activation(model, contrast_examples(train, contrast), site, tokens=tokens),
+            mean_activation(model, with_faint_copies(train.forget, faint), site, tokens=tokens),
+            mean_activation(model, with_faint_copies(contrast_examples(train, contrast), faint), site, tokens=tokens),
         )
     return known[site, tokens]
 

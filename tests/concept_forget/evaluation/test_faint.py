@@ -5,7 +5,7 @@ import random
 import numpy as np
 
 from concept_forget.concepts import Concept, Example, ExampleSet
-from concept_forget.evaluation.faint import asked_faintly, faint, faint_copies
+from concept_forget.evaluation.faint import asked_faintly, faint, faint_copies, with_faint_copies
 
 
 def test_copies_are_as_large_and_others_and_the_same_for_the_same_seed(picture):
@@ -43,3 +43,15 @@ def test_only_what_is_to_be_forgotten_is_asked_each_question_with_its_copies_as_
     few = asked_faintly(Concept("cup", "object", ExampleSet((), (), ()), parts, parts), limit=1, copies=1)
     assert [e.kind for e in few if e.image is not None].count("caption") == 2
     assert len({e.group for e in few}) == 2
+
+
+def test_every_picture_once_has_its_copies_as_groups_of_their_own_and_a_text_has_none(picture):
+    one = [Example(prompt, "a", picture(0), group="g") for prompt in ("?", "what?")]
+    text = Example("say", "a", group="t")
+    whole = with_faint_copies([*one, text], 2)
+    assert whole[:3] == (*one, text)
+    assert len({example.group for example in whole}) == 4
+    assert [example.image.tobytes() for example in whole[3:]] == [
+        image.tobytes() for image in faint_copies(one[0], 2)[1:]
+    ]
+    assert with_faint_copies(one, 0) == tuple(one)

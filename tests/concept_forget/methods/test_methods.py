@@ -10,6 +10,7 @@ import torch
 from concept_forget.concepts import Example, ForgetRequest, one_per_group
 from concept_forget.directions import FeatureSet
 from concept_forget.edits import Edit, FeatureClamp, LeaceErase, NoEdit, SauceEdit, SubspaceErase, applied
+from concept_forget.evaluation.faint import with_faint_copies
 from concept_forget.methods import (
     METHODS,
     Ablation,
@@ -249,6 +250,18 @@ def test_after_the_projection_the_concept_reads_what_its_neighbours_read(
     assert float((after - near) @ direction) == pytest.approx(0, abs=1e-4)
     shift = DiffMeans(action="shift").fit(tiny_llava, request_red, None)
     assert torch.allclose(shift.transform(forget[None, None])[0, 0], near, atol=1e-5)
+
+
+def test_means_over_faint_copies_too_are_between_those_of_the_pictures_and_of_the_copies(
+    tiny_llava: HookedModel, request_red: ForgetRequest
+) -> None:
+    train, site = request_red.concept.train, tiny_llava.reading_site
+    edit = DiffMeans(faint=1).fit(tiny_llava, request_red, None)
+    copies = with_faint_copies(train.near, 1)[len(train.near) :]
+    plain, faint = mean_activation(tiny_llava, train.near, site), mean_activation(tiny_llava, copies, site)
+    assert float((faint - plain).norm()) > 1e-3
+    assert torch.allclose(edit.mean, (plain + faint) / 2, atol=1e-4)
+    assert [method.strength for method in DiffMeans(strength=3.0, try_gates=False).grid()] == [3.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("method", [DiffMeans(gated=True), DiffMeans(gated=True, action="shift"), Leace(gated=True)])
