@@ -217,12 +217,11 @@ def _stages(
     settings: Mapping[str, Any] | None,
 ) -> Iterator[Iterator[Candidate]]:
     """What to choose from; a later stage is for what no earlier one does well."""
-    if name != PLUS or not model.has_vision:
-        yield _candidates(model, request, name, methods_of(model, name, settings), ranked, ungated, settings)
-        return
-    for base in OF_PICTURES:
-        yield _fitted(model, request, base, ranked)
-    yield _candidates(model, request, name, find_method(name), ranked, ungated)
+    bases = methods_of(model, name, settings)
+    if name == PLUS and model.has_vision:
+        for first in OF_PICTURES:
+            yield _fitted(model, request, first, ranked)
+    yield _candidates(model, request, name, bases, ranked, ungated, settings)
 
 
 def _fitted(model: HookedModel, request: ForgetRequest, base: Method, ranked: Mapping[str, Any]) -> Iterator[Candidate]:
