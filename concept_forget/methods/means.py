@@ -18,8 +18,8 @@ from concept_forget.methods.base import Contrast, Method, Tokens, contrast_examp
 from concept_forget.model import HookedModel
 from concept_forget.sites import Site
 
-Means = dict[tuple[Site, Tokens], tuple[Tensor, Tensor]]
-"""Means of the concept and of its contrast by place, as far as they have been read."""
+Means = dict[tuple[Site, Tokens, int], tuple[Tensor, Tensor]]
+"""Means of the concept and of its contrast by place and faint copies, as far as they have been read."""
 
 
 def class_means(
@@ -36,12 +36,12 @@ def class_means(
     `faint`: over so many faint copies of every picture as well.
     """
     known, train = {} if known is None else known, concept.train
-    if (site, tokens) not in known:
-        known[site, tokens] = (
+    if (site, tokens, faint) not in known:
+        known[site, tokens, faint] = (
             mean_activation(model, with_faint_copies(train.forget, faint), site, tokens=tokens),
             mean_activation(model, with_faint_copies(contrast_examples(train, contrast), faint), site, tokens=tokens),
         )
-    return known[site, tokens]
+    return known[site, tokens, faint]
 
 
 def at_depth(model: HookedModel, depth: float) -> Site:
