@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText
 from app.exporting import export
 from concept_forget.concepts import Concept, Example, ExampleSet
 from concept_forget.directions import FeatureRows
-from concept_forget.distil import Distil, distilled
+from concept_forget.distil import Distil, _Reader, distilled
 from concept_forget.edits import (
     FeatureClamp,
     LowRank,
@@ -115,6 +115,16 @@ def test_what_is_distilled_stands_in_for_the_hook_as_a_weight_edit(tiny_llava, p
     assert (trained - hooked).square().mean() < 0.5 * (bare - hooked).square().mean()
     with pytest.raises(ValueError, match="change nothing"):
         distilled(tiny_llava, [replace(edit, strength=0.0)], concept, settings)
+
+
+def test_read_together_or_alone_forget_and_retain_have_the_same_losses(tiny_llava, picture):
+    concept = red(picture)
+    parts = list(concept.train.forget)[:3], list(concept.train.without)[:2]
+    reader = _Reader(tiny_llava, tiny_llava, [clamp(tiny_llava)], Site.parse("projector.out"))
+    together = [float(loss) for loss in reader.losses(parts, 1.0)]
+    alone = [float(reader.losses([part], 1.0)[0]) for part in parts]
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert alone[0] != pytest.approx(alone[1], rel=1e-2)
 
 
 def test_a_clamp_is_distilled_and_measured_with_hooks_off(tiny_llava, picture, tmp_path):
