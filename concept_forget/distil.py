@@ -136,7 +136,9 @@ class _Reader:
         self.logits: Any = "last" if place.tower == "text" else None
 
     def losses(self, parts: Sequence[Sequence[Example]], effect: float) -> list[Tensor]:
-        """The loss of each part; all are read in one pass."""
+        """The loss of each part; all are read in one pass where all have a picture or none has."""
+        if len(parts) > 1 and len({example.image is None for part in parts for example in part}) > 1:
+            return [loss for part in parts for loss in self.losses([part], effect)]
         batch = self._prepared([example for part in parts for example in part])
         wanted, said, inside = self._read(self.teacher, batch, self.edits)
         got, spoken, _ = self._read(self.student, batch, [], grad=torch.is_grad_enabled())
