@@ -80,6 +80,7 @@ class Blur(Method):
 
     def _told(self, model: HookedModel, request: ForgetRequest, where: FeatureSet | None) -> Telling:
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         concept, train = request.concept, request.concept.train
         site = site_of(model, where, self.site)
@@ -96,17 +97,20 @@ class Blur(Method):
         x = torch.cat([yes, no])
         std = x.std(0).clamp_min(1e-6)
         model_of = LogisticRegression(class_weight="balanced", max_iter=300)
-        model_of.fit(((x - x.mean(0)) / std).numpy(), [1] * len(yes) + [0] * len(no))
+        with threadpool_limits(1):  # rounding depends on the number of threads, and the means that follow would too
+            model_of.fit(((x - x.mean(0)) / std).numpy(), [1] * len(yes) + [0] * len(no))
         direction = torch.from_numpy(model_of.coef_[0]).float() / std
         return Telling(site, direction, kept @ direction, near.unique(dim=0))
 
     def _edit(self, told: Telling, seed: int) -> Replace:
         from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
 
         threshold = told.threshold(self.false_fire)
         near = told.near[told.near @ told.direction <= threshold]
         count = min(self.centres, len(near))
-        found = KMeans(count, n_init="auto", max_iter=20, random_state=seed).fit(near.numpy())
+        with threadpool_limits(1):
+            found = KMeans(count, n_init="auto", max_iter=20, random_state=seed).fit(near.numpy())
         bank = torch.from_numpy(found.cluster_centers_).float()
         back = told.direction / told.direction.square().sum()
         above = torch.tensor([-threshold])
