@@ -157,35 +157,41 @@ class WithoutForbidden(LogitsProcessor):
         self.start = input_ids.shape[1] if self.start is None else self.start
         width = min(2 * self.beams, scores.shape[1])
         usual = scores.topk(width, dim=1).values[:, -1]
-        free, result = scores.clone(), torch.full_like(scores, -torch.inf)
         said = input_ids.tolist()
-        for row, ids in enumerate(said):
-            ends = self.forbidden[row // self.beams].trie.completing(ids)
-            self.stat.blocked += int((scores[row, ends] >= usual[row]).sum())
-            free[row, ends] = -torch.inf
+        ends = [self.forbidden[row // self.beams].trie.completing(ids) for row, ids in enumerate(said)]
+        at = [row for row, some in enumerate(ends) for _ in some], [token for some in ends for token in some]
+        free = scores.index_put(tuple(map(torch.tensor, at)), scores.new_tensor(-torch.inf)) if at[0] else scores
+        self.stat.blocked += int(((free != scores) & (scores >= usual[:, None])).sum())
         self.stat.tokens += len(said)
         if self.delta is None:
             return free
-        best = free.topk(width, dim=1)
-        for row, ids in enumerate(said):
-            tokens, values = best.indices[row], best.values[row]
-            words = self._words(ids[self.start :], tokens.tolist())
-            alike = torch.tensor(self.forbidden[row // self.beams].similarity(words, self.embed)).to(values)
-            cost = torch.where(alike >= self.delta, -torch.inf, values - alike)
-            self.stat.blocked += int(((alike >= self.delta) & values.isfinite()).sum())
-            if not cost.isfinite().any():
-                least = torch.where(values.isfinite(), alike, torch.inf).argmin()
-                cost[least] = values[least] - alike[least]
-                self.stat.forced += 1
-            result[row, tokens] = cost
-        return result
+        values, tokens = free.topk(width, dim=1)
+        alike = self._alike(input_ids[:, self.start :], tokens).to(values)
+        left, blocked = values.isfinite(), alike >= self.delta
+        cost = (values - alike).masked_fill(blocked, -torch.inf)
+        self.stat.blocked += int((blocked & left).sum())
+        stuck = ~cost.isfinite().any(1)
+        least = alike.masked_fill(~left, torch.inf).argmin(1)
+        cost[stuck, least[stuck]] = (values - alike)[stuck, least[stuck]]
+        self.stat.forced += int(stuck.sum())
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens, cost)
 
-    def _words(self, ids: list[int], candidates: list[int]) -> list[str]:
-        """The last word with each candidate token at its end; empty where the candidate is no word."""
-        ids = ids[-16:]
-        texts = self.tokenizer.batch_decode([[*ids, token] for token in candidates], clean_up_tokenization_spaces=False)
+    def _alike(self, said: Int[Tensor, "rows t"], tokens: Int[Tensor, "rows k"]) -> Float[Tensor, "rows k"]:
+        """How similar the word that each token makes is to what its row may not say."""
+        words = iter(self._words(said[:, -16:], tokens))
+        return torch.tensor(
+            [
+                self.forbidden[row // self.beams].similarity([next(words) for _ in some], self.embed)
+                for row, some in enumerate(tokens)
+            ]
+        )
+
+    def _words(self, said: Int[Tensor, "rows t"], tokens: Int[Tensor, "rows k"]) -> list[str]:
+        """The last word with each token at its end; empty where the token is no word."""
+        ends = torch.cat([said.repeat_interleave(tokens.shape[1], 0), tokens.reshape(-1, 1)], 1)
+        texts = self.tokenizer.batch_decode(ends, clean_up_tokenization_spaces=False)
         found = []
-        for token, text in zip(candidates, texts, strict=True):
+        for token, text in zip(tokens.flatten().tolist(), texts, strict=True):
             last = re.search(r"\w+\W*$", text)
             found.append(last.group().strip() if last and token not in self.special else "")
         return found

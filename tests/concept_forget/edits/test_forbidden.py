@@ -105,7 +105,8 @@ def test_where_every_candidate_is_blocked_the_least_penalised_is_taken_and_count
     processor = WithoutForbidden(tiny_llama, [forbidden], 1, 0.0, lm_words(tiny_llama), stat)
     scores = torch.full((1, len(tiny_llama.tokenizer)), -30.0)
     scores[0, 5], scores[0, 20], scores[0, 21] = -0.1, -0.5, -1.0
-    forbidden.known.update({processor._words([], [token])[0]: s for token, s in ((20, 0.9), (21, 0.4))})
+    nothing, two = torch.zeros(1, 0, dtype=torch.long), torch.tensor([[20, 21]])
+    forbidden.known.update(zip(processor._words(nothing, two), (0.9, 0.4), strict=True))
     chosen = processor(torch.tensor([[1, 2, 3]]), scores)
     assert int(chosen.argmax()) == 21 and int(chosen.isfinite().sum()) == 1
     assert float(chosen.max()) == pytest.approx(-1.4)
