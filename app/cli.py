@@ -68,6 +68,9 @@ def settings() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads of torch wait for one another by spinning. Where another program has one of the cores they spin for most
+    # of the time (docs/benchmarks.md); this is how long OpenMP itself lets them where it knows that cores are short.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def main(arguments: list[str] | None = None) -> None:
