@@ -50,7 +50,7 @@ METRICS = {
 OF_TEXTS = METRICS | {"UAg": "answers without the name", "COA": "others beside it"}
 CONTROLS = {
     "prompt": ("asked not to mention it", ORANGE, "diamond-open"),
-    "random_features": ("same edit, random features", PURPLE, "x-thin-open"),
+    "random_features": ("random features clamped", PURPLE, "x-thin-open"),
     "random_weights": ("random weights, equal norm", PURPLE, "x-thin-open"),
 }
 

@@ -155,7 +155,7 @@ class _Job:
             provenance={
                 **({"doors": doors} if doors else {}),
                 "site": str(self.site),
-                "of": "texts" if self.concept.test.forget[0].image is None else "pictures",
+                "of": self.concept.of,
                 "revision": self.model.revision,
                 "config": recipe.config,
                 "dictionary": features["dictionary"],

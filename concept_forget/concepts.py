@@ -68,6 +68,11 @@ class Concept:
         """The name and its aliases: a text that has one of them names the concept."""
         return (self.name, *self.aliases)
 
+    @property
+    def of(self) -> Literal["pictures", "texts"]:
+        """What shows it."""
+        return "texts" if self.test.forget[0].image is None else "pictures"
+
 
 @dataclass(frozen=True)
 class ForgetRequest:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from analysis import figures
 from analysis.audit import Audit
-from app.report_page import METRICS, percent
+from app.report_page import METRICS, OF_TEXTS, percent
 from app.ui import html, judging
 from app.ui.jobs import MODEL, Done, Step, guarded, run
 from app.ui.judging import Point
@@ -44,6 +44,7 @@ SHORT = {
     "CRA": "other families",
     "COA": "same pictures",
 }
+SHORT_OF_TEXTS = SHORT | {"UAg": "name left out", "COA": "others beside it"}
 
 
 def build(parts: Parts) -> None:
@@ -123,7 +124,7 @@ def wire(parts: Parts) -> None:
         yield from working(
             key,
             lambda s, report: judging.compare(parts.desk, s, int(questions), report),
-            lambda _, rows: {parts.compare: _compared(rows)},
+            lambda s, rows: {parts.compare: _compared(rows, parts.desk.reads(s.settings.model))},
         )
 
     @guarded
@@ -169,11 +170,11 @@ def _table(results: dict[str, Any]) -> str:
         *(["no picture"] if results.get("blind") else []),
         "questions",
     ]
-    rows = []
-    for name in (*METRICS, "HM"):
+    meanings, rows = OF_TEXTS if figures.reads_texts(results) else METRICS, []
+    for name in (*meanings, "HM"):
         if name not in metrics or not metrics[name]["after"]["n"]:
             continue
-        title, what = METRICS.get(name, ("Harmonic mean", "near 0 as soon as one of them is"))
+        title, what = meanings.get(name, ("Harmonic mean", "near 0 as soon as one of them is"))
         blind = results.get("blind") or {}
         after = (
             f'<span class="now">{percent(metrics[name]["after"]["value"])}</span>{_interval(metrics[name]["after"])}'
@@ -188,7 +189,7 @@ def _table(results: dict[str, Any]) -> str:
             [
                 f"<b>{title}</b><small>{what}</small>",
                 *cells,
-                str(metrics[name]["after"]["n"] if name in METRICS else ""),
+                str(metrics[name]["after"]["n"] if name in meanings else ""),
             ]
         )
     return html.table(head, rows, "Metrics before and after with controls")
@@ -202,12 +203,13 @@ def _interval(value: dict[str, Any]) -> str:
     return "" if value.get("low") is None else f"<small>{100 * value['low']:.0f} to {100 * value['high']:.0f}</small>"
 
 
-def _compared(rows: list[tuple[str, dict[str, Any]]]) -> str:
+def _compared(rows: list[tuple[str, dict[str, Any]]], texts: bool) -> str:
+    short = SHORT_OF_TEXTS if texts else SHORT
     cells = [
-        [escape(label), *(_cell((metrics.get(name) or {}).get("after")) for name in (*SHORT, "HM"))]
+        [escape(label), *(_cell((metrics.get(name) or {}).get("after")) for name in (*short, "HM"))]
         for label, metrics in rows
     ]
-    return html.table(["method", *SHORT.values(), "harmonic mean"], cells, "Methods compared")
+    return html.table(["method", *short.values(), "harmonic mean"], cells, "Methods compared")
 
 
 def _audit(found: Audit) -> str:

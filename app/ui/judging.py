@@ -49,6 +49,7 @@ def measure(desk: Desk, session: Session, questions: int, report: Reporter) -> d
     with stoppable(desk.model(settings.model), report):
         model, finding, edits = prepared(desk, session, report)
         concept = desk.concept(session)
+        results["provenance"] = {"of": concept.of}
         scores = _scores(desk, model, concept, edits, questions, report, "the current recipe")
         results |= {**scores.to_json(), "hook": [stat.to_json() for stat in scores.hooks]}
         report.say(dict(results))

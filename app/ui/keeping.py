@@ -18,7 +18,7 @@ from app.report_page import render
 from app.ui import judging
 from app.ui.answering import prepared, probes
 from app.ui.desk import SIZES, Desk, stoppable
-from app.ui.edits import chosen, method_of
+from app.ui.edits import GATED, chosen, method_of
 from app.ui.jobs import Reporter
 from app.ui.sessions import Session, Settings
 from concept_forget.edits import Edit
@@ -108,7 +108,7 @@ def report_file(desk: Desk, session: Session, report: Reporter) -> Path:
         probes=tuple(layers),
         hook=tuple(judged["hook"]),
         settings=_plain(settings),
-        provenance={"site": settings.site or str(model.reading_site), "command": cli(settings)},
+        provenance={**judged["provenance"], "site": settings.site or str(model.reading_site), "command": cli(settings)},
     )
     features = ranking_to_json(finding.ranked(settings.score)) if finding else []
     page = Path(tempfile.mkdtemp(prefix="concept-forget-")) / f"{_slug(session)}.html"
@@ -121,7 +121,9 @@ def badge(settings: Settings, edits: Sequence[Edit] = ()) -> tuple[str, str, boo
     method = {"erase": "diff_means", "shift": "diff_means", "none": "none", "prompt": "prompt", "leace": "leace"}
     method |= {"weights": "npo", "decoding": "guard"}
     kinds = {method.get(getattr(edit, "kind", ""), "clamp") for edit in edits} or {settings.method}
-    gated = any(getattr(edit, "gate", None) is not None for edit in edits) if edits else settings.gated
+    gated = settings.gated and settings.method in GATED
+    if edits:
+        gated = any(getattr(edit, "gate", None) is not None for edit in edits)
     if kinds == {"none"}:
         return "nothing to export", "Without an edit the model is the one you have.", True
     if kinds == {"prompt"}:
@@ -137,10 +139,8 @@ def badge(settings: Settings, edits: Sequence[Edit] = ()) -> tuple[str, str, boo
             "Linear and without a gate: Edit.bake folds it into the projector and checks it.",
             True,
         )
-    gate = "its gate decides picture by picture"
-    why = (
-        gate if gated else "clamping features is not linear" if not linear else "nothing linear reads this place alone"
-    )
+    place = "nothing linear reads this place alone" if linear else "the edit is not linear"
+    why = "its gate decides case by case" if gated else place
     return (
         "runs as a hook",
         f"No exact form in stock weights: {why}. The recipe applies it while the model runs.",
