@@ -82,7 +82,7 @@ class Recipe:
         if config_hash(model) != self.config:
             raise RecipeError(
                 f"The recipe for {self.concept!r} was made for {self.model}, and {model.name} has another config. "
-                "the model it was made for, or run the removal on this one."
+                "Load the model it was made for, or run the removal on this one."
             )
         if self.revision and model.revision and self.revision != model.revision:
             raise RecipeError(
