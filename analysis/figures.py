@@ -240,6 +240,7 @@ def _dots(points: Sequence[tuple[float, float, float]], rows: Sequence[float], l
         "customdata": [(low, high) for _, low, high in points],
         "hovertemplate": hover,
         "error_x": _bars(points, bars),
+        "cliponaxis": False,
     }
 
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from app.exporting import Export
 from app.ui import html, keeping
+from app.ui.edits import GATED, LABELS, OF_FEATURES, SLIDING
 from app.ui.jobs import MODEL, Done, Step, guarded, run
 from app.ui.links import link
 from app.ui.parts import Parts, block, everything, speaking
@@ -177,10 +178,10 @@ def _history(session: Session) -> str:
 
 
 def _short(settings: Settings) -> str:
-    gate = "gated" if settings.gated else "no gate"
-    rest = (
-        "uploaded recipe"
-        if settings.loaded
-        else f"{settings.method} {settings.strength:g}×, {len(settings.features) or settings.k} features, {gate}"
-    )
+    method = settings.method
+    said = [LABELS[method]]
+    said += [f"{settings.strength:g}×"] if method in SLIDING else []
+    said += [f"{len(settings.features) or settings.k} features"] if method in OF_FEATURES else []
+    said += ["gated" if settings.gated else "no gate"] if method in GATED else []
+    rest = "uploaded recipe" if settings.loaded else ", ".join(said)
     return f"{settings.concept.removeprefix('own:')} in {html.model_name(settings.model)}: {rest}"
