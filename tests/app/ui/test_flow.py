@@ -80,6 +80,7 @@ def test_a_newcomer_takes_a_concept_out_and_keeps_the_recipe(browser: Browser, m
     browser.click("#cf-measure")
     table = browser.until("#cf-judge-table table", lambda table: "random features" in table.text)
     assert "only asked" in table.text and " to " in table.text
+    assert ("pictures" in table.text) == sees
     browser.until("#cf-metrics .js-plotly-plot .scatterlayer .trace")
     browser.until("#cf-judge-table table", lambda table: "no picture" in table.text or not sees)
 

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from concept_forget.concepts import Concept, Example, ExampleSet, ForgetRequest
 from concept_forget.edits import Replace
@@ -44,6 +47,20 @@ def edit(tiny_llama: HookedModel, zoe: ForgetRequest) -> Replace:
 
 def states(model: HookedModel, text: str, edits: list) -> torch.Tensor:
     return model.run(model.prepare([text]), read=[model.reading_site], edits=edits).activations[model.reading_site][0]
+
+
+def test_it_is_fitted_on_one_thread_because_others_round_otherwise(tiny_llama, zoe, monkeypatch):
+    used = []
+    for fitted in (LogisticRegression, KMeans):
+
+        def fit(self, *data, really=fitted.fit):
+            used.append({pool["num_threads"] for pool in threadpool_info()})
+            return really(self, *data)
+
+        monkeypatch.setattr(fitted, "fit", fit)
+    with threadpool_limits(2):
+        Blur(centres=3).fit(tiny_llama, zoe, None)
+    assert used == [{1}, {1}]
 
 
 def test_what_only_the_concept_has_becomes_a_mean_of_others_and_all_else_keeps_its_bits(tiny_llama, edit, zoe):
