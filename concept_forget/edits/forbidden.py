@@ -178,12 +178,10 @@ class WithoutForbidden(LogitsProcessor):
 
     def _alike(self, said: Int[Tensor, "rows t"], tokens: Int[Tensor, "rows k"]) -> Float[Tensor, "rows k"]:
         """How similar the word that each token makes is to what its row may not say."""
-        words = iter(self._words(said[:, -16:], tokens))
+        (rows, width), words = tokens.shape, self._words(said[:, -16:], tokens)
+        some = [words[width * row : width * (row + 1)] for row in range(rows)]
         return torch.tensor(
-            [
-                self.forbidden[row // self.beams].similarity([next(words) for _ in some], self.embed)
-                for row, some in enumerate(tokens)
-            ]
+            [self.forbidden[row // self.beams].similarity(some[row], self.embed) for row in range(rows)]
         )
 
     def _words(self, said: Int[Tensor, "rows t"], tokens: Int[Tensor, "rows k"]) -> list[str]:

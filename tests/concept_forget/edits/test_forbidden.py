@@ -113,6 +113,22 @@ def test_where_every_candidate_is_blocked_the_least_penalised_is_taken_and_count
     assert stat.forced == 1
 
 
+def test_each_row_of_a_batch_has_its_own_forbidden_tokens_and_words(tiny_llama):
+    lists = [Forbidden(Trie([[5]]), ("cup",)), Forbidden(Trie([[6]]), ())]
+    processor = WithoutForbidden(
+        tiny_llama, lists, 2, 0.5, lm_words(tiny_llama), RuleStat("x", Site("text", 0, "resid"))
+    )
+    scores = torch.full((4, len(tiny_llama.tokenizer)), -30.0)
+    scores[:, [5, 6, 20, 21]] = torch.tensor([-0.1, -0.2, -0.3, -0.4])
+    words = processor._words(torch.zeros(1, 0, dtype=torch.long), torch.tensor([[5, 6, 20, 21]]))
+    for forbidden, blocked in zip(lists, (20, 21), strict=True):
+        likeness = {5: 0.0, 6: 0.0, 20: 0.0, 21: 0.0} | {blocked: 0.9}
+        forbidden.known.update(zip(words, likeness.values(), strict=True))
+    left = processor(torch.full((4, 1), 2), scores)[:, [5, 6, 20, 21]].isfinite().tolist()
+    first, second = [False, True, False, True], [True, False, True, False]
+    assert left == [first, first, second, second]
+
+
 def test_sentence_transformers_are_asked_for_only_when_named(monkeypatch):
     import sys
     import types
