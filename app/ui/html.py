@@ -48,21 +48,25 @@ def headline(settings: Settings, site: str = "", count: int = 0) -> str:
     if settings.loaded:
         chips = [("recipe", "uploaded, used as it is")]
     else:
-        chips.append(("method", LABELS[settings.method]))
-        if settings.method in OF_FEATURES:
-            chips.append(("features", f"{count or len(settings.features) or settings.k}"))
-        elif site:  # found, so cards can be chosen
-            chips.append(("features", f"{count}, not used by this method"))
-        if settings.method in SLIDING:
-            chips.append(("strength", f"{settings.strength:g}×"))
-        if settings.method in GATED:
-            chips.append(("gate", "on" if settings.gated else "off"))
+        chips += used(settings, count)
+        if settings.method not in OF_FEATURES and site:  # found, so cards can be chosen
+            chips.insert(2, ("features", f"{count}, not used by this method"))
     shown = "".join(f"<li><span>{escape(name)}</span> {escape(value)}</li>" for name, value in chips)
     concept = escape(settings.concept.removeprefix("own:"))
     return (
         f'<h1 class="cf-title">Taking <em>{concept}</em> out of {escape(model_name(settings.model))}</h1>'
         f'<ul class="cf-chips" aria-label="Current recipe">{shown}</ul>'
     )
+
+
+def used(settings: Settings, count: int = 0) -> list[tuple[str, str]]:
+    """The method and what it makes use of, by name."""
+    method = settings.method
+    pairs = [("method", LABELS[method])]
+    pairs += [("features", f"{count or len(settings.features) or settings.k}")] if method in OF_FEATURES else []
+    pairs += [("strength", f"{settings.strength:g}×")] if method in SLIDING else []
+    pairs += [("gate", "on" if settings.gated else "off")] if method in GATED else []
+    return pairs
 
 
 def model_name(source: str) -> str:

@@ -10,7 +10,6 @@ import gradio as gr
 
 from app.exporting import Export
 from app.ui import html, keeping
-from app.ui.edits import GATED, LABELS, OF_FEATURES, SLIDING
 from app.ui.jobs import MODEL, Done, Step, guarded, run
 from app.ui.links import link
 from app.ui.parts import Parts, block, everything, speaking
@@ -178,10 +177,7 @@ def _history(session: Session) -> str:
 
 
 def _short(settings: Settings) -> str:
-    method = settings.method
-    said = [LABELS[method]]
-    said += [f"{settings.strength:g}×"] if method in SLIDING else []
-    said += [f"{len(settings.features) or settings.k} features"] if method in OF_FEATURES else []
-    said += ["gated" if settings.gated else "no gate"] if method in GATED else []
-    rest = "uploaded recipe" if settings.loaded else ", ".join(said)
+    (_, method), *others = html.used(settings)
+    said = ", ".join([method, *(f"{name} {value}" for name, value in others)])
+    rest = "uploaded recipe" if settings.loaded else said
     return f"{settings.concept.removeprefix('own:')} in {html.model_name(settings.model)}: {rest}"
