@@ -124,7 +124,7 @@ def wire(parts: Parts) -> None:
         yield from working(
             key,
             lambda s, report: judging.compare(parts.desk, s, int(questions), report),
-            lambda s, rows: {parts.compare: _compared(rows, parts.desk.reads(s.settings.model))},
+            lambda s, rows: {parts.compare: _compared(rows, parts.desk.concept(s).of)},
         )
 
     @guarded
@@ -203,8 +203,8 @@ def _interval(value: dict[str, Any]) -> str:
     return "" if value.get("low") is None else f"<small>{100 * value['low']:.0f} to {100 * value['high']:.0f}</small>"
 
 
-def _compared(rows: list[tuple[str, dict[str, Any]]], texts: bool) -> str:
-    short = SHORT_OF_TEXTS if texts else SHORT
+def _compared(rows: list[tuple[str, dict[str, Any]]], of: str) -> str:
+    short = SHORT_OF_TEXTS if of == "texts" else SHORT
     cells = [
         [escape(label), *(_cell((metrics.get(name) or {}).get("after")) for name in (*short, "HM"))]
         for label, metrics in rows
